@@ -1,0 +1,157 @@
+"""The names of all files that the agent makes at run time, in one place.
+
+    state directory (outlives a boot)              run directory (does not)
+    ├── agent.lock                                 ├── agent.json        address of the API
+    ├── catalog.json    last good manifests        └── <short>/          one for each VM, 0700
+    ├── accel.json      proof of the accelerator       ├── qmp.sock      the agent's
+    ├── iso/  images/                                  ├── human.sock    QMP for people
+    ├── vms/<name>/                                    ├── serial.sock
+    │   ├── identity.json launch.json lifecycle.json   └── agent.sock    qemu-guest-agent's channel
+    │   ├── qemu.log    QEMU's stderr                  by-name/<name> -> ../<short>
+    │   └── data/       QEMU's own: root.qcow2, serial.log
+    └── trash/<name>-<time>/
+
+A socket's path must stay below 108 bytes wherever the run directory lies: <short> is the head of the VM's UUID.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+SUN_PATH_MAX = 107
+
+
+@dataclass(frozen=True)
+class VMDir:
+    """The state of one VM, below `vms/` or, set aside, below `trash/`."""
+
+    path: Path
+
+    @property
+    def identity(self) -> Path:
+        """UUID, MAC, machine type, slots."""
+        return self.path / "identity.json"
+
+    @property
+    def launch(self) -> Path:
+        """The intent, then the record, of the last launch."""
+        return self.path / "launch.json"
+
+    @property
+    def lifecycle(self) -> Path:
+        """Stop phase, last exit, failures."""
+        return self.path / "lifecycle.json"
+
+    @property
+    def manifest(self) -> Path:
+        """The last good manifest, beside the disks of a VM that was set aside."""
+        return self.path / "manifest.yaml"
+
+    @property
+    def qemu_log(self) -> Path:
+        """QEMU's stderr."""
+        return self.path / "qemu.log"
+
+    @property
+    def data(self) -> Path:
+        """What QEMU itself writes; owned by QEMU's user."""
+        return self.path / "data"
+
+    @property
+    def disk(self) -> Path:
+        """The root disk."""
+        return self.data / "root.qcow2"
+
+    @property
+    def serial_log(self) -> Path:
+        """Everything the guest said on its serial console."""
+        return self.data / "serial.log"
+
+
+@dataclass(frozen=True)
+class SocketDir:
+    """The sockets of one VM."""
+
+    path: Path
+
+    @property
+    def qmp(self) -> Path:
+        """The agent's QMP socket; it serves one client at a time."""
+        return self.path / "qmp.sock"
+
+    @property
+    def human(self) -> Path:
+        """A second QMP socket, for people and tools."""
+        return self.path / "human.sock"
+
+    @property
+    def serial(self) -> Path:
+        """The serial console."""
+        return self.path / "serial.sock"
+
+    @property
+    def guest_agent(self) -> Path:
+        """The channel of qemu-guest-agent."""
+        return self.path / "agent.sock"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """All paths below the two directories."""
+
+    state_dir: Path
+    run_dir: Path
+
+    @property
+    def lock(self) -> Path:
+        """Held by the one agent of this state directory; its text is that agent's pid."""
+        return self.state_dir / "agent.lock"
+
+    @property
+    def catalog(self) -> Path:
+        """Last good manifests and what each file held."""
+        return self.state_dir / "catalog.json"
+
+    @property
+    def accel(self) -> Path:
+        """The proof of the accelerator, valid for one boot and one QEMU."""
+        return self.state_dir / "accel.json"
+
+    @property
+    def iso(self) -> Path:
+        """Where relative ISO paths start."""
+        return self.state_dir / "iso"
+
+    @property
+    def images(self) -> Path:
+        """Base images."""
+        return self.state_dir / "images"
+
+    @property
+    def vms(self) -> Path:
+        """One directory a VM."""
+        return self.state_dir / "vms"
+
+    @property
+    def trash(self) -> Path:
+        """VMs that were set aside."""
+        return self.state_dir / "trash"
+
+    @property
+    def by_name(self) -> Path:
+        """Readable links to the socket directories."""
+        return self.run_dir / "by-name"
+
+    @property
+    def address(self) -> Path:
+        """Where the API of the running agent listens."""
+        return self.run_dir / "agent.json"
+
+    def vm(self, name: str) -> VMDir:
+        """The state of the VM of this name."""
+        return VMDir(self.vms / name)
+
+    def sockets(self, uuid: str) -> SocketDir:
+        """The sockets of the VM of this UUID."""
+        return SocketDir(self.run_dir / uuid.replace("-", "")[:12])

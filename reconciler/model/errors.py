@@ -1,0 +1,81 @@
+"""Errors that carry data and say what to do next.
+
+    ReconcilerError
+    ├── ManifestError        a file that cannot be used; holds every Problem
+    ├── ConflictError        a file changed between reading and writing it
+    ├── QemuError            QEMU was asked and said no, or could not be asked
+    │   ├── QmpError         the command was refused; `qmp_class` and QEMU's own words
+    │   ├── QmpTimeoutError  no answer in time; the command may or may not have run
+    │   ├── QmpLostError     the connection ended; the command may or may not have run
+    │   └── SpawnError       the process could not be started at all
+    ├── ImageError           qemu-img failed, or an image must not be used
+    ├── PathError            an ISO or image path that may not be opened
+    ├── StateError           the agent's own records cannot be read or written
+    └── SettingsError        a setting that cannot be honoured
+"""
+
+from __future__ import annotations
+
+from reconciler.model.vm import Problem
+
+
+class ReconcilerError(Exception):
+    """The root of everything that the agent raises on purpose."""
+
+
+class ManifestError(ReconcilerError):
+    """A manifest cannot be used. `problems` holds all that is wrong with it, never empty."""
+
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
+        super().__init__("\n".join(str(p) for p in problems))
+        self.problems = problems
+
+
+class ConflictError(ReconcilerError):
+    """A file is not what was read before the edit: read it again, and apply the edit to that."""
+
+
+class QemuError(ReconcilerError):
+    """QEMU was asked and said no, or could not be asked."""
+
+
+class QmpError(QemuError):
+    """QEMU refused a command; the message is QEMU's own."""
+
+    def __init__(self, command: str, qmp_class: str, description: str) -> None:
+        super().__init__(f"{command}: {description}")
+        self.command = command
+        self.qmp_class = qmp_class
+        self.description = description
+
+
+class QmpTimeoutError(QemuError):
+    """No answer within the deadline. The command may or may not have run: look again before repeating it."""
+
+
+class QmpLostError(QemuError):
+    """The connection to QEMU ended or never stood. The command may or may not have run."""
+
+
+class SpawnError(QemuError):
+    """The QEMU process could not be started (no such program, no more processes, no such user)."""
+
+
+class ImageError(ReconcilerError):
+    """qemu-img failed, or a disk image must not be used; the message says which and why."""
+
+
+class PathError(ReconcilerError):
+    """A path in a manifest that may not be opened; `reason` is a CamelCase word for conditions."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class StateError(ReconcilerError):
+    """The agent's own records cannot be read or written; nothing may be concluded from that."""
+
+
+class SettingsError(ReconcilerError):
+    """A setting that cannot be honoured; the message names it and says what to do."""

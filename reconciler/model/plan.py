@@ -1,0 +1,183 @@
+"""What is to be done about one VM: an ordered list of actions, each with its cause.
+
+Each action is one call of the executor. `Plan.render()` is the form that tests compare and people read.
+Next: `reconciler.model.status`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from enum import StrEnum
+
+from reconciler.model.observed import Fault, Lifecycle, Medium
+from reconciler.model.vm import DesiredVM
+
+
+class Wish(StrEnum):
+    """What somebody asked for just now, beyond what the manifest says. Not kept: the plan turns it into memory."""
+
+    START = "start"
+    FORCE_STOP = "force-stop"
+
+
+@dataclass(frozen=True)
+class Action:
+    """One call. `cause` says, in words for people, why it is made."""
+
+    cause: str
+
+    def render(self) -> str:
+        """`Name(argument, …) because cause`; arguments too long to read are left to the type."""
+        shown = [str(getattr(self, f.name)) for f in fields(self) if f.name != "cause" and f.repr]
+        return f"{type(self).__name__}({', '.join(shown)}) because {self.cause}"
+
+
+@dataclass(frozen=True)
+class CreateIdentity(Action):
+    """Give the VM its UUID, MAC address, machine type and PCI slots."""
+
+
+@dataclass(frozen=True)
+class CreateDisk(Action):
+    """Make the root disk."""
+
+    size_gib: int
+
+
+@dataclass(frozen=True)
+class GrowDisk(Action):
+    """Grow the root disk of a VM that does not run."""
+
+    size_gib: int
+
+
+@dataclass(frozen=True)
+class Launch(Action):
+    """Start QEMU, halted before the first instruction; the intent is made durable before."""
+
+    desired: DesiredVM
+
+    def render(self) -> str:
+        """Name the generation; the spec itself would fill the line."""
+        return f"Launch({self.desired.generation}) because {self.cause}"
+
+
+@dataclass(frozen=True)
+class Continue(Action):
+    """Let the guest run (QMP `cont`)."""
+
+
+@dataclass(frozen=True)
+class ChangeMedium(Action):
+    """Put this medium into the CD drive, in place of what lies there; None empties it."""
+
+    medium: Medium | None
+    force: bool = False
+
+    def render(self) -> str:
+        """Name the file."""
+        what = self.medium.path if self.medium else "empty"
+        return f"ChangeMedium({what}{', force' if self.force else ''}) because {self.cause}"
+
+
+@dataclass(frozen=True)
+class PowerDown(Action):
+    """Press the power button (QMP `system_powerdown`)."""
+
+
+@dataclass(frozen=True)
+class Quit(Action):
+    """End QEMU in its own way (QMP `quit`)."""
+
+
+@dataclass(frozen=True)
+class Terminate(Action):
+    """SIGTERM."""
+
+
+@dataclass(frozen=True)
+class Kill(Action):
+    """SIGKILL."""
+
+
+@dataclass(frozen=True)
+class Remember(Action):
+    """Make the new memory durable, before what it speaks of is done."""
+
+    lifecycle: Lifecycle
+
+    def render(self) -> str:
+        """Show what a reader looks for: the rung of a stop, the kind of an end, the failures in a row."""
+        stop, end = self.lifecycle.stop, self.lifecycle.last_exit
+        shown = [f"stop={stop.rung}"] if stop else []
+        shown += [f"exit={end.kind}"] if end else []
+        shown += [f"failures={self.lifecycle.failures}"] if self.lifecycle.failures else []
+        return f"Remember({', '.join(shown)}) because {self.cause}"
+
+
+@dataclass(frozen=True)
+class CloseRecord(Action):
+    """Put away the launch record of a QEMU that is gone, with its sockets and its port."""
+
+
+@dataclass(frozen=True)
+class SetAside(Action):
+    """Move identity, disks and the last manifest to the trash, for so many days."""
+
+    last: DesiredVM
+
+    def render(self) -> str:
+        """Name the retention."""
+        return f"SetAside({self.last.spec.retain_days} days) because {self.cause}"
+
+
+@dataclass(frozen=True)
+class Discard(Action):
+    """Delete identity and disks at once, as `deletionPolicy: delete` says."""
+
+
+@dataclass(frozen=True)
+class PendingChange:
+    """A field whose change waits for a restart: what QEMU was launched with, and what the manifest says."""
+
+    field: str
+    running: str
+    wanted: str
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.running} → {self.wanted}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The ordered actions, and what the planner saw that is not to be acted upon.
+
+    `blocked` says why a wish of the manifest cannot be followed (Stalled), `degraded` what of a running VM could
+    not be brought in line; `look_again_s` is when time alone makes another look worthwhile.
+    """
+
+    name: str
+    actions: tuple[Action, ...] = ()
+    pending: tuple[PendingChange, ...] = ()
+    blocked: Fault | None = None
+    degraded: Fault | None = None
+    look_again_s: float | None = None
+
+    def render(self) -> str:
+        """The plan as text, a line for each action, then what waits."""
+        lines = [a.render() for a in self.actions]
+        lines += [f"pending {p}" for p in self.pending]
+        if self.blocked:
+            lines.append(f"blocked {self.blocked.reason}: {self.blocked.message}")
+        if self.degraded:
+            lines.append(f"degraded {self.degraded.reason}: {self.degraded.message}")
+        return "\n".join(lines) or "nothing to do"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a plan: how many actions were done, and the first that failed, with the reason."""
+
+    done: int = 0
+    failed: Action | None = None
+    fault: Fault | None = None
