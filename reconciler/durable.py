@@ -7,15 +7,48 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+Owner = tuple[int, int]
 
-def write(path: Path, data: bytes, *, mode: int = 0o600, owner: tuple[int, int] | None = None) -> None:
+
+def _always() -> None:
+    """Nothing speaks against the write."""
+
+
+def write(
+    path: Path,
+    data: bytes,
+    *,
+    mode: int = 0o600,
+    owner: Owner | None = None,
+    verify: Callable[[], None] = _always,
+) -> None:
     """Replace or make `path` with `data`, as a whole or not at all.
 
-    `mode` and `owner` (uid, gid) are the new file's. Raises OSError with the old file untouched.
+    `mode` and `owner` (uid, gid) are the new file's. `verify` has the last word before the rename: what it
+    raises is passed on. Raises OSError with the old file untouched.
     """
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    with _written_aside(path, data, mode, owner) as temporary:
+        verify()
+        temporary.replace(path)
+    sync_directory(path.parent)
+
+
+def create(path: Path, data: bytes, *, mode: int = 0o600, owner: Owner | None = None) -> None:
+    """Make `path` with `data`, as a whole or not at all. Raises FileExistsError if there is such a file."""
+    with _written_aside(path, data, mode, owner) as temporary:
+        path.hardlink_to(temporary)
+    sync_directory(path.parent)
+
+
+@contextmanager
+def _written_aside(path: Path, data: bytes, mode: int, owner: Owner | None) -> Iterator[Path]:
+    """A hidden file beside `path` with the data safely on disk; gone afterwards, unless it was renamed."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    temporary = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
             os.fchmod(file.fileno(), mode)
@@ -24,11 +57,9 @@ def write(path: Path, data: bytes, *, mode: int = 0o600, owner: tuple[int, int] 
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    sync_directory(path.parent)
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def sync_directory(path: Path) -> None:

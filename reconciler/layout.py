@@ -6,9 +6,10 @@
     ├── accel.json      proof of the accelerator       ├── qmp.sock      the agent's
     ├── iso/  images/                                  ├── human.sock    QMP for people
     ├── vms/<name>/                                    ├── serial.sock
-    │   ├── identity.json launch.json lifecycle.json   └── agent.sock    qemu-guest-agent's channel
+    │   ├── identity.json lifecycle.json               └── agent.sock    qemu-guest-agent's channel
     │   ├── qemu.log    QEMU's stderr                  by-name/<name> -> ../<short>
-    │   └── data/       QEMU's own: root.qcow2, serial.log
+    │   ├── serial.log  what the guest said
+    │   └── root.qcow2
     └── trash/<name>-<time>/
 
 A socket's path must stay below 108 bytes wherever the run directory lies: <short> is the head of the VM's UUID.
@@ -34,13 +35,8 @@ class VMDir:
         return self.path / "identity.json"
 
     @property
-    def launch(self) -> Path:
-        """The intent, then the record, of the last launch."""
-        return self.path / "launch.json"
-
-    @property
     def lifecycle(self) -> Path:
-        """Stop phase, last exit, failures."""
+        """Launch record, stop phase, last exit, failures."""
         return self.path / "lifecycle.json"
 
     @property
@@ -54,19 +50,14 @@ class VMDir:
         return self.path / "qemu.log"
 
     @property
-    def data(self) -> Path:
-        """What QEMU itself writes; owned by QEMU's user."""
-        return self.path / "data"
-
-    @property
     def disk(self) -> Path:
         """The root disk."""
-        return self.data / "root.qcow2"
+        return self.path / "root.qcow2"
 
     @property
     def serial_log(self) -> Path:
         """Everything the guest said on its serial console."""
-        return self.data / "serial.log"
+        return self.path / "serial.log"
 
 
 @dataclass(frozen=True)

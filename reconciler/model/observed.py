@@ -42,7 +42,7 @@ class LaunchRecord:
     """What QEMU was, or is about to be, started with. Without `process` it is an intent: nothing may have started.
 
     `spec` is the full normalised spec at the launch, against which pending changes are computed; `accel` and
-    `vnc_port` are what was chosen where the spec leaves them open.
+    `vnc_port` are what was chosen where the spec leaves them open. `guest_ran`: the guest was seen running once.
     """
 
     uuid: str
@@ -55,6 +55,7 @@ class LaunchRecord:
     requested_at: str
     requested_s: float
     process: ProcessHandle | None = None
+    guest_ran: bool = False
 
 
 class StopRung(StrEnum):
@@ -64,16 +65,6 @@ class StopRung(StrEnum):
     QUIT = "quit"
     TERM = "term"
     KILL = "kill"
-
-
-@dataclass(frozen=True)
-class StopPhase:
-    """A stop under way: which rung was taken, why, and when the next is due."""
-
-    rung: StopRung
-    cause: str
-    since_s: float
-    deadline_s: float
 
 
 class ExitKind(StrEnum):
@@ -90,8 +81,18 @@ class ExitKind(StrEnum):
 
 
 @dataclass(frozen=True)
+class StopPhase:
+    """A stop under way: which rung was taken, why, when the next is due, and what the end will be called."""
+
+    rung: StopRung
+    cause: str
+    deadline_s: float
+    ends_as: ExitKind
+
+
+@dataclass(frozen=True)
 class Exit:
-    """The end of one QEMU, as far as it is known."""
+    """The end of one QEMU, as far as it is known; `generation` is what it had been launched for."""
 
     kind: ExitKind
     generation: str
@@ -103,13 +104,17 @@ class Exit:
 
 @dataclass(frozen=True)
 class Lifecycle:
-    """What has to be remembered between two rounds, and over a restart of the agent.
+    """What has to be remembered between two rounds, and over a restart of the agent; replaced as a whole.
 
-    `failures` counts the unasked ends in a row, without ten healthy minutes between them.
+    `launch` is there from the intent until the end of its QEMU was noticed. `unanswered`: the last exit came
+    unasked, and still decides whether and when there is another start. `failures` counts the failed runs in a row,
+    without ten healthy minutes between them.
     """
 
+    launch: LaunchRecord | None = None
     stop: StopPhase | None = None
     last_exit: Exit | None = None
+    unanswered: bool = False
     failures: int = 0
 
 
@@ -187,7 +192,7 @@ class ObservedVM:
     """All that was seen of one VM in one look.
 
     `disk` and `medium` are a `Fault` where they must not or cannot be used; `medium` is None where the manifest
-    wants an empty drive; `disk` is None where there is none yet.
+    wants an empty drive; `disk` is None where there is none yet, and is looked at only before a start.
     """
 
     name: str
@@ -195,7 +200,6 @@ class ObservedVM:
     utc: str
     boot_id: str
     identity: Identity | None
-    record: LaunchRecord | None
     lifecycle: Lifecycle
     process: Process
     disk: Disk | Fault | None

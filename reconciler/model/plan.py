@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from enum import StrEnum
 
-from reconciler.model.observed import Fault, Lifecycle, Medium
+from reconciler.model.observed import Fault, Lifecycle, Medium, ProcessHandle
 from reconciler.model.vm import DesiredVM
 
 
@@ -17,6 +17,7 @@ class Wish(StrEnum):
     """What somebody asked for just now, beyond what the manifest says. Not kept: the plan turns it into memory."""
 
     START = "start"
+    STOP = "stop"
     FORCE_STOP = "force-stop"
 
 
@@ -108,16 +109,28 @@ class Remember(Action):
 
     def render(self) -> str:
         """Show what a reader looks for: the rung of a stop, the kind of an end, the failures in a row."""
-        stop, end = self.lifecycle.stop, self.lifecycle.last_exit
-        shown = [f"stop={stop.rung}"] if stop else []
-        shown += [f"exit={end.kind}"] if end else []
-        shown += [f"failures={self.lifecycle.failures}"] if self.lifecycle.failures else []
+        now = self.lifecycle
+        shown = [f"stop={now.stop.rung}"] if now.stop else []
+        shown += [f"exit={now.last_exit.kind}"] if now.last_exit else []
+        shown += ["unanswered"] if now.unanswered else []
+        shown += [f"failures={now.failures}"] if now.failures else []
         return f"Remember({', '.join(shown)}) because {self.cause}"
 
 
 @dataclass(frozen=True)
-class CloseRecord(Action):
-    """Put away the launch record of a QEMU that is gone, with its sockets and its port."""
+class Adopt(Action):
+    """Complete an intent with the process that was found for it."""
+
+    handle: ProcessHandle
+
+    def render(self) -> str:
+        """Name the pid."""
+        return f"Adopt(pid {self.handle.pid}) because {self.cause}"
+
+
+@dataclass(frozen=True)
+class CleanUp(Action):
+    """Remove the sockets of a QEMU that is gone, and give back its port."""
 
 
 @dataclass(frozen=True)
@@ -181,3 +194,14 @@ class Outcome:
     done: int = 0
     failed: Action | None = None
     fault: Fault | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """When to look again: at once (0), after so many seconds, or only when something happens (None).
+
+    `failed`: an action failed, and the worker's back-off decides instead.
+    """
+
+    again_s: float | None
+    failed: bool

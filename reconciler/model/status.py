@@ -59,7 +59,8 @@ class VMStatus:
 
     `desired` is None for a VM that runs without a manifest. `observed_generation` is the generation the agent has
     settled; `settled` is False while a round has more to do or to wait for. `round` counts the looks of the agent:
-    a status whose round is later than an edit has seen that edit. `vnc_port` is the one in use, or the
+    a status whose round is later than an edit has seen that edit. `forwarded_ports` are the host's ports that lead
+    into the running guest, or will after its next start. `vnc_port` is the one in use, or the
     one it will have.
     """
 
@@ -71,6 +72,7 @@ class VMStatus:
     process: ProcessHandle | None
     started_at: str | None
     vnc_port: int | None
+    forwarded_ports: frozenset[int]
     uuid: str | None
     last_exit: Exit | None
     failures: int

@@ -1,0 +1,213 @@
+"""What the agent knows of the manifests, for all its threads, and kept over its restarts.
+
+`refresh` looks at the directory and folds what it saw into the holdings; everybody else reads the last
+result, which is on disk before anybody sees it. Next: `reconciler.manifest.watch`, which says when to look.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from reconciler import durable
+from reconciler.clock import Clock
+from reconciler.layout import Layout
+from reconciler.manifest.claims import claims_of, contested
+from reconciler.manifest.decode import Decoded
+from reconciler.manifest.departures import DEFAULT_RULES, Rules
+from reconciler.manifest.holdings import Holdings, confirmed, fold, forgotten, next_look_s, resumed
+from reconciler.manifest.notices import held_fault
+from reconciler.manifest.scan import Scanner
+from reconciler.manifest.seen import Scan, Unreadable
+from reconciler.model.errors import StateError
+from reconciler.model.observed import Fault
+from reconciler.model.vm import DesiredVM, Problem, Removal, Wanted
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Refresh:
+    """The names of which something is different now, and in how many seconds another look is worthwhile."""
+
+    changed: frozenset[str]
+    look_again_s: float | None
+
+
+@dataclass(frozen=True)
+class _View:
+    """What readers see: never changed, only replaced."""
+
+    holdings: Holdings
+    held: Mapping[str, Fault]
+    problems: tuple[Problem, ...] = ()
+    problems_of: Mapping[str, tuple[Problem, ...]] | None = None
+
+
+class Catalog:
+    """The manifests below `root`, as last seen. Safe for any number of threads; readers never wait."""
+
+    def __init__(
+        self, layout: Layout, root: Path, scanner: Scanner, clock: Clock, rules: Rules = DEFAULT_RULES
+    ) -> None:
+        """Take over what an earlier agent knew. Raises StateError if that cannot be read."""
+        self._path = layout.catalog
+        self._scanner = scanner
+        self._clock = clock
+        self._rules = rules
+        self._lock = threading.Lock()
+        self._written = _load_bytes(self._path)
+        fresh = Holdings(str(root.absolute()), clock.boot_id)
+        known = fresh if self._written is None else _decode(self._path, self._written)
+        self._view = _view(resumed(known, fresh.root, fresh.boot_id, clock.now_s()), ())
+
+    def refresh(self) -> Refresh:
+        """Look at the manifests now. Raises StateError, with all as before, if the result cannot be kept."""
+        with self._lock:
+            scan = self._scanner.scan()
+            now_s = self._clock.now_s()
+            before = self._view
+            holdings = fold(before.holdings, scan, now_s, self._rules)
+            problems = _problems(scan, before.holdings) if scan.settled else before.problems
+            changed = self._replace(_view(holdings, problems))
+            waits = (scan.look_again_s, next_look_s(holdings, now_s, self._rules))
+            return Refresh(changed, min((w for w in waits if w is not None), default=None))
+
+    def wanted(self, name: str) -> Wanted:
+        """What is wanted of a name."""
+        return self._view.holdings.wanted(name)
+
+    def names(self) -> tuple[str, ...]:
+        """All names of which something is wanted, removal included, sorted."""
+        return tuple(sorted(self._view.holdings.entries))
+
+    def problems(self) -> tuple[Problem, ...]:
+        """Everything that is wrong with the manifests and their directory."""
+        return self._view.problems
+
+    def problems_of(self, name: str) -> tuple[Problem, ...]:
+        """What is wrong with the files that hold this VM."""
+        return (self._view.problems_of or {}).get(name, ())
+
+    def held(self) -> dict[str, Fault]:
+        """The VMs whose manifests are gone and that are kept nevertheless: why, and what to do."""
+        return dict(self._view.held)
+
+    def confirm_prune(self, names: Collection[str]) -> tuple[str, ...]:
+        """Let held VMs go. Returns those that do; the others are protected or not held. Raises StateError."""
+        with self._lock:
+            return tuple(sorted(self._replace_holdings(confirmed(self._view.holdings, names))))
+
+    def forget(self, name: str) -> None:
+        """A removal is complete: nothing of the VM is left. Raises StateError."""
+        with self._lock:
+            self._replace_holdings(forgotten(self._view.holdings, name))
+
+    def vnc_claims(self) -> dict[int, tuple[str, ...]]:
+        """The VNC ports that manifests name, with the VMs that they name them for."""
+        claims: defaultdict[int, list[str]] = defaultdict(list)
+        for name, entry in sorted(self._view.holdings.entries.items()):
+            if entry.last.spec.vnc_port is not None and not entry.removing:
+                claims[entry.last.spec.vnc_port].append(name)
+        return {port: tuple(names) for port, names in claims.items()}
+
+    def _replace_holdings(self, holdings: Holdings) -> frozenset[str]:
+        return self._replace(_view(holdings, self._view.problems))
+
+    def _replace(self, after: _View) -> frozenset[str]:
+        """Keep, then publish. Returns the names of which something is different."""
+        data = msgspec.json.encode(after.holdings)
+        if data != self._written:
+            _write(self._path, data)
+            self._written = data
+        before, self._view = self._view, after
+        _tell(before, after)
+        return _differences(before, after)
+
+
+def _view(holdings: Holdings, problems: tuple[Problem, ...]) -> _View:
+    faults = ((name, held_fault(entry, holdings.root)) for name, entry in holdings.entries.items())
+    held = {name: fault for name, fault in faults if fault is not None}
+    by_name: defaultdict[str, list[Problem]] = defaultdict(list)
+    names_in = _names_in(holdings)
+    for problem in problems:
+        for name in names_in.get(problem.file, ()):
+            by_name[name].append(problem)
+    return _View(holdings, held, problems, {name: tuple(found) for name, found in by_name.items()})
+
+
+def _names_in(holdings: Holdings) -> dict[str, set[str]]:
+    """The names to tell of a problem in a file: those it holds, and those that come from it."""
+    names_in = {file: set(names) for file, names in holdings.files.items()}
+    for name, entry in holdings.entries.items():
+        names_in.setdefault(entry.last.source.file, set()).add(name)
+    return names_in
+
+
+def _problems(scan: Scan, before: Holdings) -> tuple[Problem, ...]:
+    found = list(scan.problems)
+    for view in scan.files.values():
+        match view:
+            case Decoded(problems=problems):
+                found += problems
+            case Unreadable(problem=problem):
+                found.append(problem)
+    return (*found, *contested(claims_of(scan, before.files)))
+
+
+def _differences(before: _View, after: _View) -> frozenset[str]:
+    names = before.holdings.entries.keys() | after.holdings.entries.keys()
+    return frozenset(name for name in names if _seen_of(before, name) != _seen_of(after, name))
+
+
+def _seen_of(view: _View, name: str) -> tuple[Wanted, Fault | None, tuple[Problem, ...]]:
+    return view.holdings.wanted(name), view.held.get(name), (view.problems_of or {}).get(name, ())
+
+
+def _tell(before: _View, after: _View) -> None:
+    for problem in dict.fromkeys(after.problems):
+        if problem not in before.problems:
+            _LOG.warning("%s", problem)
+    for problem in dict.fromkeys(before.problems):
+        if problem not in after.problems:
+            _LOG.info("%s:%s: is no longer so: %s", problem.file, problem.line, problem.message)
+    for name, fault in after.held.items():
+        if before.held.get(name) != fault:
+            _LOG.warning("%s: %s: %s", name, fault.reason, fault.message)
+    for name in after.holdings.entries:
+        was, wanted = before.holdings.wanted(name), after.holdings.wanted(name)
+        if isinstance(wanted, Removal) and isinstance(was, DesiredVM):
+            _LOG.info("%s: its manifest %s is gone: the VM is removed", name, wanted.last.source.file)
+
+
+def _load_bytes(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StateError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _decode(path: Path, data: bytes) -> Holdings:
+    try:
+        return msgspec.json.decode(data, type=Holdings)
+    except msgspec.DecodeError as error:
+        raise StateError(
+            f"{path}: is damaged ({error}). It says which VMs there are: put a good copy in its place; or, "
+            "to have the agent learn them from the manifests alone, move it away"
+        ) from error
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        durable.write(path, data)
+    except OSError as error:
+        raise StateError(f"{path}: cannot be written: {error.strerror}") from error

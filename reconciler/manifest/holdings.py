@@ -1,0 +1,147 @@
+"""What the manifests hold: the last good version of every VM, and what becomes of it from scan to scan.
+
+Pure: `fold` turns the holdings before a scan into those after it. A directory or a file that went missing,
+broke or cannot be read removes nothing; whoever is held stays in force.
+Next: `reconciler.manifest.catalog`, which keeps the holdings on disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+
+from reconciler.manifest.claims import Claim, Claims, claims_of
+from reconciler.manifest.departures import Departure, Entry, Hold, HoldReason, Judgement, Rules, judge
+from reconciler.manifest.seen import RootState, Scan
+from reconciler.model.vm import DesiredVM, Removal, Wanted
+
+_BY_ROOT = {
+    RootState.MISSING: HoldReason.ROOT_MISSING,
+    RootState.UNREADABLE: HoldReason.ROOT_UNREADABLE,
+    RootState.NOT_A_DIRECTORY: HoldReason.ROOT_NOT_A_DIRECTORY,
+}
+
+
+@dataclass(frozen=True)
+class Holdings:
+    """All that is remembered of the manifests below `root`.
+
+    `files` are the names that each file holds. Times are seconds since the boot `boot_id`. `former_root` is
+    the directory that the entries come from, until the first sound scan of another one.
+    """
+
+    root: str
+    boot_id: str
+    former_root: str = ""
+    entries: Mapping[str, Entry] = field(default_factory=dict)
+    files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    departures: tuple[Departure, ...] = ()
+
+    def wanted(self, name: str) -> Wanted:
+        """What is wanted of a name: its last good version, also while it is held; its removal; or nothing."""
+        entry = self.entries.get(name)
+        if entry is None:
+            return None
+        return Removal(entry.last) if entry.removing else entry.last
+
+    def files_of(self, name: str) -> frozenset[str]:
+        """The files that hold a name."""
+        return frozenset(file for file, names in self.files.items() if name in names)
+
+
+def resumed(holdings: Holdings, root: str, boot_id: str, now_s: float) -> Holdings:
+    """The holdings as a newly started agent takes them over.
+
+    After a boot absences start anew. From another directory nothing is concluded: what it lacks will be held.
+    """
+    if holdings.boot_id != boot_id:
+        holdings = _after_boot(holdings, boot_id, now_s)
+    if holdings.root != root:
+        former = holdings.former_root or holdings.root
+        holdings = replace(holdings, root=root, former_root="" if former == root else former, files={})
+    return holdings
+
+
+def fold(before: Holdings, scan: Scan, now_s: float, rules: Rules) -> Holdings:
+    """The holdings after one more scan, made at `now_s`."""
+    if not scan.settled:
+        return before
+    if scan.root is not RootState.PRESENT:
+        return _all_held(before, Hold(_BY_ROOT[scan.root]), now_s)
+    claims = claims_of(scan, before.files)
+    if not claims.by_name and not claims.unknown:
+        return replace(_all_held(before, Hold(HoldReason.ROOT_EMPTY), now_s), files=claims.files)
+    present = _present(before, claims)
+    judgement = _absent(before, claims, len(present), now_s, rules)
+    entries = dict(sorted({**present, **judgement.entries}.items()))
+    return replace(
+        before, former_root="", entries=entries, files=claims.files, departures=judgement.departures
+    )
+
+
+def confirmed(holdings: Holdings, names: Collection[str]) -> Holdings:
+    """The holdings after somebody said that these VMs shall go. What is protected or not held stays."""
+    entries = {
+        name: replace(entry, hold=None, removing=True) if name in names and entry.confirmable else entry
+        for name, entry in holdings.entries.items()
+    }
+    return replace(holdings, entries=entries)
+
+
+def forgotten(holdings: Holdings, name: str) -> Holdings:
+    """The holdings after a VM that was being removed is gone. One whose manifest came back stays."""
+    entry = holdings.entries.get(name)
+    if entry is None or not entry.removing:
+        return holdings
+    return replace(holdings, entries={n: e for n, e in holdings.entries.items() if n != name})
+
+
+def next_look_s(holdings: Holdings, now_s: float, rules: Rules) -> float | None:
+    """In how many seconds the next absence is old enough to be acted upon; None if there is none."""
+    waiting = (e for e in holdings.entries.values() if e.waiting)
+    due_s = (rules.confirm_s - e.absent_for_s(now_s) for e in waiting)
+    return min((due for due in due_s if due > 0), default=None)
+
+
+def _present(before: Holdings, claims: Claims) -> dict[str, Entry]:
+    """The VMs that some file holds: on their new version where exactly one claim is there and can be used."""
+    present: dict[str, Entry] = {}
+    for name, rivals in claims.by_name.items():
+        known = before.entries.get(name)
+        new = _undisputed(rivals)
+        if new is not None:
+            present[name] = Entry(new)
+        elif known is not None:
+            present[name] = Entry(known.last)
+    return present
+
+
+def _undisputed(rivals: tuple[Claim, ...]) -> DesiredVM | None:
+    return rivals[0].vm if len(rivals) == 1 else None
+
+
+def _absent(before: Holdings, claims: Claims, present: int, now_s: float, rules: Rules) -> Judgement:
+    missing = {name: entry for name, entry in before.entries.items() if name not in claims.by_name}
+    if before.former_root:
+        hold = Hold(HoldReason.ROOT_CHANGED, before.former_root)
+        missing = {name: entry.held(hold, now_s) for name, entry in missing.items()}
+    oldest_s = now_s - rules.brake_window_s
+    departures = tuple(d for d in before.departures if d.at_s > oldest_s and d.name not in claims.by_name)
+    if claims.unknown:
+        file = claims.unknown[0]
+        return Judgement({name: entry.doubtful(file) for name, entry in missing.items()}, departures)
+    return judge(missing, present, departures, now_s, rules)
+
+
+def _all_held(before: Holdings, hold: Hold, now_s: float) -> Holdings:
+    return replace(before, entries={n: e.held(hold, now_s) for n, e in before.entries.items()})
+
+
+def _after_boot(holdings: Holdings, boot_id: str, now_s: float) -> Holdings:
+    """Times of another boot say nothing: what waits starts anew, what the brake counts does so from now."""
+    entries = {
+        name: replace(entry, absent_since_s=now_s if entry.settled else None)
+        for name, entry in holdings.entries.items()
+    }
+    departures = tuple(replace(d, at_s=now_s) for d in holdings.departures)
+    return replace(holdings, boot_id=boot_id, entries=entries, departures=departures)

@@ -1,0 +1,54 @@
+"""What one look at the manifests directory saw, as values: the way from the disk to the pure rules.
+
+Made by `reconciler.manifest.scan`, judged by `reconciler.manifest.claims` and `reconciler.manifest.holdings`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from reconciler.manifest.decode import Decoded
+from reconciler.model.vm import Problem
+
+
+class RootState(StrEnum):
+    """What the manifests directory itself is."""
+
+    PRESENT = "present"
+    MISSING = "missing"
+    UNREADABLE = "unreadable"
+    NOT_A_DIRECTORY = "not a directory"
+
+
+@dataclass(frozen=True)
+class Deferred:
+    """A file that somebody is writing: read when it is whole, counted as what it was until then."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A file, or (its path ends with `/`) a whole sub-directory, that could not be read."""
+
+    problem: Problem
+
+
+FileView = Decoded | Deferred | Unreadable
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One look. `files` is sorted by path relative to the root.
+
+    Not `settled`: git is at work in the tree, so that nothing at all was concluded. `look_again_s` is when
+    what was deferred deserves another look; None if nothing was.
+    """
+
+    root: RootState
+    files: Mapping[str, FileView] = field(default_factory=dict)
+    problems: tuple[Problem, ...] = ()
+    settled: bool = True
+    look_again_s: float | None = None
