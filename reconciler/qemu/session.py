@@ -1,0 +1,134 @@
+"""One VM's QMP connection: made when it is needed, one command at a time, gone as soon as it is in doubt.
+
+Runs on the loop of `reconciler.qemu.monitor` only. The protocol itself is QEMU's own library, whose client
+stays half-dead after a loss until `disconnect()` is awaited, which raises the cause once more: one task for
+each connection (`_follow`) does that, and nothing else does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from qemu.qmp import ExecuteError, Message, QMPClient, QMPError, Runstate
+
+from reconciler.model.errors import QmpError, QmpLostError, QmpTimeoutError
+
+ANSWER_MAX_BYTES = 256 * 1024
+"""The longest line that is read. All that we ask is answered in a few kB, and what one QEMU may send at a
+stretch is what the other VMs wait for."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """One QMP command; `fd` travels along (add-fd, getfd)."""
+
+    name: str
+    arguments: Mapping[str, object] | None = None
+    fd: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class _Link:
+    client: QMPClient
+    socket: socket.socket
+
+
+class Session:
+    """The connection to the QMP server at `path`.
+
+    `on_event` hears QMP's event names, `on_lost` that the connection ended without our doing.
+    """
+
+    def __init__(self, path: Path, on_event: Callable[[str], None], on_lost: Callable[[], None]) -> None:
+        self.path = path
+        self._on_event = on_event
+        self._on_lost = on_lost
+        self._one_at_a_time = asyncio.Lock()
+        self._link: _Link | None = None
+        self._followers: set[asyncio.Task[None]] = set()
+
+    async def execute(self, command: Command, timeout_s: float) -> object:
+        """Run a command, connecting where need be. Raises QmpError, QmpTimeoutError, QmpLostError.
+
+        After the last two the connection is gone; a late answer finds nobody.
+        """
+        try:
+            async with asyncio.timeout(timeout_s), self._one_at_a_time:
+                return await self._execute(command)
+        except TimeoutError as error:
+            raise QmpTimeoutError(f"{command.name}: QEMU gave no answer within {timeout_s:g} s") from error
+
+    async def end(self) -> None:
+        """Close the connection, if there is one, without telling `on_lost`. A command under way fails."""
+        link, self._link = self._link, None
+        if link is not None:
+            with suppress(OSError):
+                link.socket.shutdown(socket.SHUT_RDWR)  # now nothing can keep disconnect() waiting
+        if self._followers:
+            await asyncio.wait(self._followers)
+
+    async def _execute(self, command: Command) -> object:
+        try:
+            link = self._link or await self._connect()
+            if command.fd is not None:
+                link.client.send_fd_scm(command.fd)
+            return await link.client.execute(command.name, command.arguments)
+        except ExecuteError as error:
+            raise QmpError(command.name, error.error_class, str(error)) from error
+        except (QMPError, OSError) as error:
+            await self.end()
+            raise QmpLostError(f"{command.name}: no connection to QEMU: {error}") from error
+        except BaseException:  # above all the deadline, which comes as a cancellation
+            await self.end()
+            raise
+
+    async def _connect(self) -> _Link:
+        link = _Link(QMPClient(readbuflen=ANSWER_MAX_BYTES), await _connected_socket(self.path))
+        link.client.events.event_filter = self._hear
+        try:
+            await link.client.connect(link.socket)
+        except BaseException:
+            link.socket.close()
+            raise
+        self._link = link
+        follower = asyncio.create_task(self._follow(link))
+        self._followers.add(follower)
+        follower.add_done_callback(self._followers.discard)
+        return link
+
+    async def _follow(self, link: _Link) -> None:
+        """Wait for the connection's end, whoever ends it, and clean up after it."""
+        while link.client.runstate is Runstate.RUNNING:
+            await link.client.runstate_changed()
+        with suppress(Exception):
+            await link.client.disconnect()
+        link.socket.close()
+        if self._link is link:
+            self._link = None
+            self._on_lost()
+
+    def _hear(self, event: Message) -> bool:
+        """Pass an event's name on. Refusing it keeps the library from collecting all events for ever."""
+        name = event.get("event")
+        if isinstance(name, str):
+            self._on_event(name)
+        return False
+
+
+async def _connected_socket(path: Path) -> socket.socket:
+    """A connection to the socket at `path`. Raises OSError."""
+    link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        link.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(link, os.fspath(path))
+        link.getpeername()  # asyncio takes a full queue of a Unix socket for a connection
+    except BaseException:
+        link.close()
+        raise
+    return link

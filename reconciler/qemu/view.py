@@ -1,0 +1,38 @@
+"""What QEMU itself says of a VM: two questions, and a third whether it is this VM at all. Read-only."""
+
+from __future__ import annotations
+
+from reconciler.model.errors import QemuError
+from reconciler.model.observed import CdDrive, QemuView
+from reconciler.qemu.answers import Answer, Execute, mapping, mappings, member
+from reconciler.qemu.devices import CD_DRIVE
+
+
+def observe(execute: Execute, uuid: str) -> QemuView:
+    """Ask QEMU for its state and its CD drive. Raises QemuError where it fails, or is another VM's QEMU."""
+    answered = member(mapping(execute("query-uuid"), "query-uuid"), "UUID", str, "query-uuid")
+    if answered.lower() != uuid.lower():
+        raise QemuError(f"the QEMU on this socket is another VM's: its UUID is {answered}, not {uuid}")
+    return view(execute("query-status"), execute("query-block"))
+
+
+def view(status: object, block: object) -> QemuView:
+    """The view from the answers to query-status and query-block. Raises QemuError for anything else."""
+    run_state = member(mapping(status, "query-status"), "status", str, "query-status")
+    return QemuView(run_state, cd_drive(block))
+
+
+def cd_drive(block: object) -> CdDrive | None:
+    """The CD drive in an answer to query-block; None where this QEMU has no drive of ours."""
+    drives = (_cd(drive) for drive in mappings(block, "query-block") if drive.get("qdev") == CD_DRIVE)
+    return next(drives, None)
+
+
+def _cd(drive: Answer) -> CdDrive:
+    inserted = drive.get("inserted")
+    node = None if inserted is None else mapping(inserted, "query-block").get("node-name")
+    return CdDrive(
+        node_name=None if node is None else str(node),
+        tray_open=drive.get("tray_open") is True,
+        locked=drive.get("locked") is True,
+    )
