@@ -1,0 +1,220 @@
+"""The composition root: builds the parts, starts them and stops them. Nothing else wires anything together.
+
+To see what the agent does, read `reconciler.converge.reconcile`; to see what asks for it, `reconciler.control`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+from reconciler import durable
+from reconciler.api import server
+from reconciler.clock import SystemClock
+from reconciler.control.board import Board
+from reconciler.control.controller import Controller, Parts, publisher
+from reconciler.control.queue import WorkQueue
+from reconciler.converge.accelerator import Accelerator
+from reconciler.converge.executor import Executor
+from reconciler.converge.launch import Launcher, LaunchStep
+from reconciler.converge.observer import Observer
+from reconciler.converge.ports import VncPorts
+from reconciler.converge.reconcile import Reconciler
+from reconciler.layout import SUN_PATH_MAX, Layout
+from reconciler.lock import AgentLock, holder, wait_free
+from reconciler.manifest.catalog import Catalog
+from reconciler.manifest.departures import Rules
+from reconciler.manifest.scan import Scanner
+from reconciler.manifest.store import ManifestStore
+from reconciler.manifest.watch import Watcher
+from reconciler.model.errors import SettingsError, StateError
+from reconciler.model.plan import Wish
+from reconciler.model.status import VMState, VMStatus
+from reconciler.model.vm import DesiredVM, PowerState, Wanted
+from reconciler.qemu import binary
+from reconciler.qemu.accel import Prover, kvm_groups
+from reconciler.qemu.exits import ExitWatch
+from reconciler.qemu.images import Images
+from reconciler.qemu.monitor import Monitors
+from reconciler.qemu.process import Processes
+from reconciler.settings import Settings
+from reconciler.storage.records import Records
+from reconciler.storage.trash import Trash
+
+log = logging.getLogger(__name__)
+
+Checkpoint = Callable[[LaunchStep], None]
+
+
+def run(settings: Settings, *, checkpoint: Checkpoint = lambda _: None) -> int:
+    """Run the agent until SIGINT or SIGTERM; the exit status. VMs go on when it ends.
+
+    `checkpoint` is told of each step of a launch. Raises SettingsError or StateError where it cannot begin.
+    """
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    with built(settings, checkpoint) as parts:
+        api = server.build(parts.controller, settings)
+        watcher = Watcher(settings.manifests, settings.rescan_s, parts.controller.scan)
+        parts.controller.start()
+        watcher.start()
+        api.start()
+        _announce(parts.layout, settings, api.address)
+        ended.wait()
+        log.info("ending; the VMs go on")
+        api.close()
+        watcher.stop()
+    return 0
+
+
+def host_shutdown(settings: Settings, timeout_s: float) -> int:
+    """End the running agent, if there is one, and stop every VM; their manifests stay as they are.
+
+    Returns 0 when every VM is off within `timeout_s`, else 1.
+    """
+    layout = Layout(settings.state_dir, settings.run_dir)
+    _end_other_agent(layout)
+    with built(settings, lambda _: None, overrule=_stopped) as parts:
+        controller = parts.controller
+        controller.start()
+        controller.scan()
+        for name in parts.records.names():
+            if controller.wanted(name) is None:
+                controller.ask(name, Wish.STOP)
+        controller.board.wait_for_all(lambda _: controller.ready(), timeout_s)
+        done = controller.board.wait_for_all(lambda all_: all(map(_is_off, all_)), timeout_s)
+        for status in controller.board.all():
+            if not _is_off(status):
+                log.error("%s: is still %s", status.name, status.state)
+    return 0 if done else 1
+
+
+@dataclass(frozen=True)
+class Built:
+    """What `run` and `host_shutdown` need of the parts."""
+
+    layout: Layout
+    records: Records
+    controller: Controller
+
+
+@contextlib.contextmanager
+def built(
+    settings: Settings, checkpoint: Checkpoint, overrule: Callable[[Wanted], Wanted] = lambda wanted: wanted
+) -> Iterator[Built]:
+    """All parts of an agent, which holds the lock of its state directory as long as they exist."""
+    layout = Layout(settings.state_dir, settings.run_dir)
+    _make_directories(layout)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(AgentLock(layout.lock))
+        clock, queue, board = SystemClock(), WorkQueue(), Board()
+        records, trash, processes = Records(layout), Trash(layout), Processes()
+        scanner = Scanner(settings.manifests, clock)
+        catalog = Catalog(layout, settings.manifests, scanner, clock, Rules(confirm_s=settings.rescan_s))
+        monitors = Monitors(lambda name, _event: queue.add(name))
+        stack.callback(monitors.close)
+        exits = ExitWatch(processes, queue.add)
+        stack.callback(exits.close)
+        ports = VncPorts(catalog.vnc_claims)
+        _load_ports(records, ports)
+        images = Images(settings.qemu_user)
+        roots = (layout.images, *settings.iso_roots)
+        version = binary.version(settings.qemu_binary)
+        prover = Prover(settings.qemu_binary, version, clock.boot_id, settings.qemu_user, kvm_groups())
+        launcher = Launcher(
+            layout=layout,
+            records=records,
+            processes=processes,
+            ports=ports,
+            clock=clock,
+            binary=settings.qemu_binary,
+            qemu_version=version,
+            qemu_user=settings.qemu_user,
+            iso_roots=roots,
+            accelerator=Accelerator(lambda: prover.prove(layout.accel)),
+            checkpoint=checkpoint,
+        )
+        executor = Executor(
+            layout=layout,
+            records=records,
+            trash=trash,
+            processes=processes,
+            monitors=monitors,
+            exits=exits,
+            ports=ports,
+            launcher=launcher,
+            images=images,
+            clock=clock,
+            iso_roots=roots,
+            machine_type=binary.machine_type(settings.qemu_binary),
+            forget=catalog.forget,
+        )
+        observer = Observer(layout, records, processes, monitors, exits, images, clock, roots)
+        reconciler = Reconciler(observer, executor, publisher(board, records), settings.resync_s)
+        store = ManifestStore(settings.manifests)
+        parts = Parts(catalog, store, records, trash, board, queue, reconciler, clock, overrule)
+        controller = Controller(parts, settings.workers)
+        stack.callback(controller.stop)
+        yield Built(layout, records, controller)
+
+
+def _make_directories(layout: Layout) -> None:
+    """The agent's own directories, readable by nobody else. Raises SettingsError."""
+    os.umask(0o077)
+    longest = layout.sockets("0" * 12).guest_agent
+    if len(os.fsencode(longest.absolute())) > SUN_PATH_MAX:
+        raise SettingsError(
+            f"runDir: {layout.run_dir} is too long: the path of a socket in it, {longest}, "
+            f"may have {SUN_PATH_MAX} bytes; choose a shorter one with --run-dir"
+        )
+    for path in (layout.state_dir, layout.vms, layout.iso, layout.images, layout.trash, layout.run_dir):
+        try:
+            path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise SettingsError(
+                f"{path}: cannot be made: {error.strerror}; choose another directory"
+            ) from error
+
+
+def _load_ports(records: Records, ports: VncPorts) -> None:
+    """What earlier launches hold; a record that cannot be read is told by its VM's own round."""
+    for name in records.names():
+        with contextlib.suppress(StateError):
+            identity, launch = records.identity(name), records.lifecycle(name).launch
+            held = launch.vnc_port if launch else None
+            ports.load(name, held=held, chosen=identity.vnc_port if identity else None)
+
+
+def _announce(layout: Layout, settings: Settings, url: str) -> None:
+    """Say where the API is: to the command line by a file, to the one who started the agent in words."""
+    durable.write(layout.address, json.dumps({"url": url, "pid": os.getpid()}).encode() + b"\n")
+    log.info("listening on %s, manifests in %s", url, settings.manifests)
+    if sys.stdout.isatty():
+        log.info("Ctrl-C ends the agent; the VMs go on until their manifests, or `make stop`, say otherwise")
+
+
+def _stopped(wanted: Wanted) -> Wanted:
+    """The same VM, switched off: what a host that shuts down wants, whatever the manifests say."""
+    if isinstance(wanted, DesiredVM):
+        return replace(wanted, spec=replace(wanted.spec, state=PowerState.STOPPED, suspend=False))
+    return wanted
+
+
+def _is_off(status: VMStatus) -> bool:
+    return status.state in (VMState.STOPPED, VMState.FAILED)
+
+
+def _end_other_agent(layout: Layout) -> None:
+    if pid := holder(layout.lock):
+        log.info("ending the agent (pid %s)", pid)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+    wait_free(layout.lock)

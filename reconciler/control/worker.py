@@ -1,0 +1,66 @@
+"""The workers: threads that take names from the queue and run the round, and the only retry policy there is.
+
+A round that did something is followed by another at once, which sees what came of it. A round that failed is tried
+again after 1 s, doubling to 300 s; so is one that, after many at once, still finds something to do.
+Next: `reconciler.control.controller`.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+from reconciler.control.queue import WorkQueue
+from reconciler.model.plan import Verdict
+
+log = logging.getLogger(__name__)
+
+RETRY_FIRST_S = 1.0
+RETRY_MAX_S = 300.0
+ROUNDS_AT_ONCE = 32  # a start from nothing takes three
+
+
+class Workers:
+    """N threads, each on one VM at a time. `look` is the round for a name; it may raise, which ends nothing."""
+
+    def __init__(self, queue: WorkQueue, look: Callable[[str], Verdict], count: int) -> None:
+        self._queue = queue
+        self._look = look
+        self._failures: dict[str, int] = {}
+        self._at_once: dict[str, int] = {}
+        self._threads = [threading.Thread(target=self._work, name=f"worker-{n}") for n in range(count)]
+
+    def start(self) -> None:
+        """Begin to work."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Close the queue and wait until every worker has finished the round it is in."""
+        self._queue.close()
+        for thread in self._threads:
+            if thread.ident:
+                thread.join()
+
+    def _work(self) -> None:
+        while (name := self._queue.get()) is not None:
+            again_s: float | None = None
+            try:
+                again_s = self._again(name, self._look(name))
+            except Exception:  # one VM's trouble stays its own, whatever it is
+                log.exception("%s: the round broke off", name)
+                again_s = self._again(name, Verdict(None, failed=True))
+            finally:
+                self._queue.done(name, again_s)
+
+    def _again(self, name: str, verdict: Verdict) -> float | None:
+        rounds = self._at_once[name] = self._at_once.get(name, 0) + 1 if verdict.again_s == 0 else 0
+        if verdict.failed or rounds > ROUNDS_AT_ONCE:
+            return self._retry_s(name)
+        self._failures.pop(name, None)
+        return verdict.again_s
+
+    def _retry_s(self, name: str) -> float:
+        count = self._failures[name] = self._failures.get(name, 0) + 1
+        return float(min(RETRY_FIRST_S * 2 ** min(count - 1, 10), RETRY_MAX_S))

@@ -1,0 +1,1 @@
+"""The round for one VM: observe, plan, execute, summarise. Start at `reconcile`, then read `planner`."""

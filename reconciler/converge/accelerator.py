@@ -1,0 +1,35 @@
+"""The accelerator of this host, proved once in the background: a broken KVM takes two seconds to show itself."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+
+from reconciler.model.errors import AccelError
+from reconciler.model.observed import Fault
+from reconciler.model.vm import Accel
+from reconciler.qemu.accel import AccelProof, resolve
+
+PROOF_TIMEOUT_S = 30.0
+
+
+class Accelerator:
+    """Says who executes a guest. The first to ask waits for the proof, if that is still under way."""
+
+    def __init__(self, prove: Callable[[], AccelProof]) -> None:
+        self._proof: Future[AccelProof] = Future()
+        threading.Thread(target=self._run, args=(prove,), name="accelerator", daemon=True).start()
+
+    def choose(self, wanted: Accel) -> Accel:
+        """KVM or TCG. Raises AccelError where the manifest insists on what does not work, OSError."""
+        chosen = resolve(wanted, self._proof.result(PROOF_TIMEOUT_S))
+        if isinstance(chosen, Fault):
+            raise AccelError(chosen.message)
+        return chosen
+
+    def _run(self, prove: Callable[[], AccelProof]) -> None:
+        try:
+            self._proof.set_result(prove())
+        except BaseException as error:
+            self._proof.set_exception(error)

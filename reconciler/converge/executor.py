@@ -1,0 +1,179 @@
+"""The hands: each action of a plan is one call here. Decides nothing, and stops at the first action that fails.
+
+Starting a QEMU is the longest of them and has `reconciler.converge.launch` to itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import shutil
+import signal
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from reconciler.clock import Clock
+from reconciler.converge.launch import Launcher
+from reconciler.converge.ports import VncPorts
+from reconciler.layout import Layout
+from reconciler.model.errors import ReconcilerError, StateError
+from reconciler.model.observed import Fault, LaunchRecord, Medium, ProcessHandle
+from reconciler.model.plan import (
+    Action,
+    Adopt,
+    ChangeMedium,
+    CleanUp,
+    Continue,
+    CreateDisk,
+    CreateIdentity,
+    Discard,
+    GrowDisk,
+    Kill,
+    Launch,
+    Outcome,
+    Plan,
+    PowerDown,
+    Quit,
+    Remember,
+    SetAside,
+    Terminate,
+)
+from reconciler.model.vm import DesiredVM
+from reconciler.qemu import isos, media
+from reconciler.qemu.exits import ExitWatch
+from reconciler.qemu.identity import MAC_RANDOM_BYTES, new_identity
+from reconciler.qemu.images import Images
+from reconciler.qemu.monitor import Monitors
+from reconciler.qemu.process import Processes
+from reconciler.storage.records import Records
+from reconciler.storage.trash import Trash
+
+log = logging.getLogger(__name__)
+
+GIB = 1024**3
+
+
+@dataclass(frozen=True)
+class Executor:
+    """Does what plans say. One serves all workers, each of which is on another VM.
+
+    `forget` tells the catalog that a removed VM is gone.
+    """
+
+    layout: Layout
+    records: Records
+    trash: Trash
+    processes: Processes
+    monitors: Monitors
+    exits: ExitWatch
+    ports: VncPorts
+    launcher: Launcher
+    images: Images
+    clock: Clock
+    iso_roots: Sequence[Path]
+    machine_type: str
+    forget: Callable[[str], None]
+
+    def execute(self, plan: Plan) -> Outcome:
+        """Do the plan's actions in order, up to the first that fails."""
+        for done, action in enumerate(plan.actions):
+            try:
+                self._do(plan.name, action)
+            except ReconcilerError as error:
+                return Outcome(done, action, Fault(error.reason, str(error)))
+            except OSError as error:
+                return Outcome(done, action, Fault("HostFailed", f"{type(error).__name__}: {error}"))
+        return Outcome(len(plan.actions))
+
+    def _do(self, name: str, action: Action) -> None:
+        match action:
+            case Remember(lifecycle=lifecycle):
+                self.records.save_lifecycle(name, lifecycle)
+            case CreateIdentity():
+                self._create_identity(name)
+            case CreateDisk(size_gib=size_gib):
+                self._create_disk(name, size_gib)
+            case GrowDisk(size_gib=size_gib):
+                self.images.grow(self.layout.vm(name).disk, size_gib * GIB)
+            case Launch(desired=desired):
+                self.launcher.launch(desired)
+            case Adopt(handle=handle):
+                self._adopt(name, handle)
+            case Continue():
+                self._qmp(name, "cont")
+            case ChangeMedium(medium=medium, force=force):
+                self._change_medium(name, medium, force=force)
+            case PowerDown():
+                self._qmp(name, "system_powerdown")
+            case Quit():
+                self._qmp(name, "quit")
+            case Terminate():
+                self._signal(name, signal.SIGTERM)
+            case Kill():
+                self._signal(name, signal.SIGKILL)
+            case CleanUp():
+                self._clean_up(name)
+            case SetAside(last=last):
+                self._set_aside(last)
+            case Discard():
+                self.trash.discard(name)
+                self._forget(name)
+            case _:
+                raise TypeError(f"no hand for {action!r}")
+
+    def _record(self, name: str) -> LaunchRecord:
+        record = self.records.lifecycle(name).launch
+        if record is None:
+            raise StateError(f"{name}: the record of its launch is gone")
+        return record
+
+    def _qmp(self, name: str, command: str) -> None:
+        self.monitors.execute(name, self.layout.sockets(self._record(name).uuid).qmp, command)
+
+    def _signal(self, name: str, number: signal.Signals) -> None:
+        if handle := self._record(name).process:
+            self.processes.send_signal(handle, number)
+
+    def _create_identity(self, name: str) -> None:
+        mac = secrets.token_bytes(MAC_RANDOM_BYTES)
+        self.records.save_identity(name, new_identity(str(uuid.uuid4()), mac, self.machine_type))
+
+    def _create_disk(self, name: str, size_gib: int) -> None:
+        self.images.create(self.layout.vm(name).disk, size_gib * GIB)
+
+    def _adopt(self, name: str, handle: ProcessHandle) -> None:
+        lifecycle = self.records.lifecycle(name)
+        if lifecycle.launch:
+            record = replace(lifecycle.launch, process=handle)
+            self.records.save_lifecycle(name, replace(lifecycle, launch=record))
+
+    def _change_medium(self, name: str, medium: Medium | None, *, force: bool) -> None:
+        execute = self.monitors.session(name, self.layout.sockets(self._record(name).uuid).qmp)
+        if medium is None:
+            media.eject(execute, force=force)
+            return
+        opened = isos.open_medium(medium.path, self.layout.iso, self.iso_roots)
+        try:
+            media.insert(execute, medium.node_name, opened.fd, force=force)
+        finally:
+            os.close(opened.fd)
+
+    def _clean_up(self, name: str) -> None:
+        self.monitors.drop(name)
+        self.exits.unwatch(name)
+        self.ports.release(name)
+        (self.layout.by_name / name).unlink(missing_ok=True)
+        if identity := self.records.identity(name):
+            shutil.rmtree(self.layout.sockets(identity.uuid).path, ignore_errors=True)
+
+    def _set_aside(self, last: DesiredVM) -> None:
+        where = self.trash.set_aside(last, self.clock.utc())
+        log.info("%s: set aside in %s; `reconciler restore %s` brings it back", last.name, where, last.name)
+        self._forget(last.name)
+
+    def _forget(self, name: str) -> None:
+        self.ports.forget(name)
+        self.forget(name)

@@ -1,0 +1,150 @@
+"""Starting a QEMU so that no moment of it can be lost: intent, process, record.
+
+The intent is durable before anything starts, and bears the UUID by which a process can be found that an agent had no
+time to write down. Everything QEMU needs is opened here and handed over as a descriptor; its user needs no access to
+any directory of ours. QEMU starts halted; `cont` is an action of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+
+from reconciler.clock import Clock, timestamp
+from reconciler.converge.accelerator import Accelerator
+from reconciler.converge.ports import VncPorts
+from reconciler.layout import Layout, VMDir
+from reconciler.model.errors import StateError
+from reconciler.model.observed import Identity, LaunchRecord
+from reconciler.model.vm import Accel, DesiredVM
+from reconciler.qemu import isos, sockets
+from reconciler.qemu.accel import kvm_groups
+from reconciler.qemu.command_line import command_line
+from reconciler.qemu.machine import IsoFd, Machine
+from reconciler.qemu.process import Processes
+from reconciler.settings import QemuUser
+from reconciler.storage.records import Records
+
+
+class LaunchStep(StrEnum):
+    """The points between which an agent may die; each leaves something that the next one can go on from."""
+
+    INTENT_WRITTEN = "intent-written"
+    SPAWNED = "spawned"
+    RECORDED = "recorded"
+
+
+@dataclass(frozen=True)
+class Launcher:
+    """Starts QEMUs. `checkpoint` is told of each step."""
+
+    layout: Layout
+    records: Records
+    processes: Processes
+    ports: VncPorts
+    clock: Clock
+    binary: str
+    qemu_version: str
+    qemu_user: QemuUser | None
+    iso_roots: Sequence[Path]
+    accelerator: Accelerator
+    checkpoint: Callable[[LaunchStep], None]
+
+    def launch(self, desired: DesiredVM) -> None:
+        """Start the VM's QEMU, halted. Raises ReconcilerError or OSError; what was opened is closed either way."""
+        identity = self.records.identity(desired.name)
+        if identity is None:
+            raise StateError(f"{desired.name}: it has no identity yet")
+        accel = self.accelerator.choose(desired.spec.accel)
+        port = self.ports.take(desired.name, desired.spec.vnc_port)
+        if desired.spec.vnc_port is None and identity.vnc_port != port:
+            identity = replace(identity, vnc_port=port)
+            self.records.save_identity(desired.name, identity)
+        with contextlib.ExitStack() as opened:
+            try:
+                machine = self._machine(desired, identity, accel, port, opened)
+            except BaseException:
+                self.ports.release(desired.name)  # from the intent on, the record of it keeps the port
+                raise
+            self._spawn(desired, machine)
+
+    def _machine(
+        self, desired: DesiredVM, identity: Identity, accel: Accel, port: int, opened: contextlib.ExitStack
+    ) -> Machine:
+        home = self.layout.vm(desired.name)
+        directory = self.layout.sockets(identity.uuid)
+        self._link(desired.name, directory.path)
+        return Machine(
+            name=desired.name,
+            spec=desired.spec,
+            identity=identity,
+            accel=accel,
+            vnc_port=port,
+            disk_fd=_open(home.disk, os.O_RDWR, opened),
+            serial_log_fd=_open(home.serial_log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, opened),
+            sockets=opened.enter_context(sockets.listening(directory)),
+            iso=self._iso(desired, opened),
+        )
+
+    def _link(self, name: str, directory: Path) -> None:
+        """A readable name for the socket directory, for people."""
+        self.layout.by_name.mkdir(exist_ok=True, mode=0o700)
+        link = self.layout.by_name / name
+        link.unlink(missing_ok=True)
+        link.symlink_to(Path("..") / directory.name)
+
+    def _iso(self, desired: DesiredVM, opened: contextlib.ExitStack) -> IsoFd | None:
+        if desired.spec.medium is None:
+            return None
+        medium = isos.open_medium(desired.spec.medium, self.layout.iso, self.iso_roots)
+        opened.callback(os.close, medium.fd)
+        return IsoFd(medium.fd, medium.node_name)
+
+    def _spawn(self, desired: DesiredVM, machine: Machine) -> None:
+        argv = command_line(machine, self.binary)
+        lifecycle = replace(self.records.lifecycle(desired.name), stop=None, unanswered=False)
+        record = self._intent(desired, machine, argv)
+        self.records.save_lifecycle(desired.name, replace(lifecycle, launch=record))
+        self.checkpoint(LaunchStep.INTENT_WRITTEN)
+        home = self.layout.vm(desired.name)
+        _rotate(home)
+        handle = self.processes.spawn(
+            argv,
+            log_path=home.qemu_log,
+            pass_fds=machine.descriptors,
+            user=self.qemu_user,
+            groups=kvm_groups() if machine.accel is Accel.KVM else (),
+            cwd=Path("/"),
+        )
+        self.checkpoint(LaunchStep.SPAWNED)
+        self.records.save_lifecycle(desired.name, replace(lifecycle, launch=replace(record, process=handle)))
+        self.checkpoint(LaunchStep.RECORDED)
+
+    def _intent(self, desired: DesiredVM, machine: Machine, argv: tuple[str, ...]) -> LaunchRecord:
+        return LaunchRecord(
+            uuid=machine.identity.uuid,
+            generation=desired.generation,
+            spec=desired.spec,
+            argv=argv,
+            accel=machine.accel,
+            vnc_port=machine.vnc_port,
+            qemu_version=self.qemu_version,
+            requested_at=timestamp(self.clock.utc()),
+            requested_s=self.clock.now_s(),
+        )
+
+
+def _open(path: Path, flags: int, opened: contextlib.ExitStack) -> int:
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    opened.callback(os.close, descriptor)
+    return descriptor
+
+
+def _rotate(home: VMDir) -> None:
+    """Keep the stderr of the run before beside that of the run to come."""
+    with contextlib.suppress(FileNotFoundError):
+        home.qemu_log.replace(home.qemu_log.with_suffix(".log.1"))

@@ -1,0 +1,91 @@
+"""Who holds which VNC port: what manifests claim, what running VMs hold, and what the agent gave away.
+
+A claim in a manifest beats a port the agent chose; of two claims the VM that runs keeps it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import socket
+import threading
+from collections.abc import Callable, Mapping
+
+from reconciler.model.errors import PortConflictError
+from reconciler.model.vm import VNC_PORT_MAX, VNC_PORT_MIN
+
+VNC_HOST = "127.0.0.1"
+
+
+class VncPorts:
+    """The book of ports of one agent, shared by its workers.
+
+    `claims` gives, for each port that manifests name, the VMs that name it.
+    """
+
+    def __init__(self, claims: Callable[[], Mapping[int, tuple[str, ...]]]) -> None:
+        self._claims = claims
+        self._lock = threading.Lock()
+        self._held: dict[int, str] = {}
+        self._chosen: dict[str, int] = {}
+
+    def load(self, name: str, *, held: int | None, chosen: int | None) -> None:
+        """Take over what the records say: the port of a VM that was launched, and one chosen earlier."""
+        with self._lock:
+            if held is not None:
+                self._held[held] = name
+            if chosen is not None:
+                self._chosen[name] = chosen
+
+    def take(self, name: str, claimed: int | None) -> int:
+        """Hold the port that `name` claims, or, for None, the one chosen for it, choosing one at need.
+
+        Raises PortConflictError where another VM holds the claimed port, or no port is free.
+        """
+        with self._lock:
+            port = self._choose(name) if claimed is None else claimed
+            holder = self._held.get(port, name)
+            if holder != name:
+                raise PortConflictError(
+                    f"spec.vncPort: {port} is held by the running VM {holder!r}; write another port, or stop that VM"
+                )
+            self._drop(name)
+            self._held[port] = name
+            return port
+
+    def release(self, name: str) -> None:
+        """Give back what a VM that no longer runs holds; the port chosen for it stays its own."""
+        with self._lock:
+            self._drop(name)
+
+    def forget(self, name: str) -> None:
+        """Drop everything about a VM that is no more."""
+        with self._lock:
+            self._drop(name)
+            self._chosen.pop(name, None)
+
+    def _drop(self, name: str) -> None:
+        self._held = {port: holder for port, holder in self._held.items() if holder != name}
+
+    def _choose(self, name: str) -> int:
+        claims = self._claims()
+        others = {port for vm, port in self._chosen.items() if vm != name}
+        before = self._chosen.get(name)
+        candidates = itertools.chain(
+            () if before is None else (before,), range(VNC_PORT_MIN, VNC_PORT_MAX + 1)
+        )
+        for port in candidates:
+            taken = port in claims or port in others or self._held.get(port, name) != name
+            if not taken and _can_listen(port):
+                self._chosen[name] = port
+                return port
+        raise PortConflictError(f"no VNC port is free between {VNC_PORT_MIN} and {VNC_PORT_MAX}")
+
+
+def _can_listen(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as QEMU does
+        try:
+            probe.bind((VNC_HOST, port))
+        except OSError:
+            return False
+    return True

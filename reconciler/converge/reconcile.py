@@ -1,0 +1,55 @@
+"""The round for one VM. This is the whole of the agent in one function: observe, plan, execute, summarise.
+
+A round is asked for by name and looks at the whole state; what asked for it (a file, an event, a timer, the API) is
+unknown here. Each round does what is due and says when to look again; none waits for a guest.
+Next: `reconciler.converge.planner` for the decisions, `observer` and `executor` for the effects.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from reconciler.converge.executor import Executor
+from reconciler.converge.observer import Observer
+from reconciler.converge.planner import make_plan
+from reconciler.converge.summarise import Context, summarise
+from reconciler.model.plan import Outcome, Plan, Verdict, Wish
+from reconciler.model.status import VMStatus
+from reconciler.model.vm import Wanted
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Reconciler:
+    """The round, and what it needs: eyes, hands, and somebody to tell."""
+
+    observer: Observer
+    executor: Executor
+    publish: Callable[[VMStatus], None]
+    resync_s: float
+
+    def round(self, name: str, wanted: Wanted, wish: Wish | None, context: Context) -> Verdict:
+        """Bring one VM a step nearer to what is wanted of it. Raises nothing that an action may cause."""
+        seen = self.observer.observe(name, wanted)
+        plan = make_plan(wanted, seen, wish)
+        outcome = self.executor.execute(plan)
+        self.publish(summarise(wanted, seen, plan, outcome, context))
+        _tell(plan, outcome)
+        return self._verdict(plan, outcome)
+
+    def _verdict(self, plan: Plan, outcome: Outcome) -> Verdict:
+        if outcome.fault:
+            return Verdict(None, failed=True)
+        if plan.actions:
+            return Verdict(0.0, failed=False)
+        return Verdict(min(plan.look_again_s or self.resync_s, self.resync_s), failed=False)
+
+
+def _tell(plan: Plan, outcome: Outcome) -> None:
+    for action in plan.actions[: outcome.done]:
+        log.info("%s: %s", plan.name, action.render())
+    if outcome.failed and outcome.fault:
+        log.warning("%s: %s failed: %s", plan.name, outcome.failed.render(), outcome.fault.message)

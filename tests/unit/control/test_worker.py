@@ -1,0 +1,64 @@
+"""The only retry policy: what a round's verdict makes of the next look."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from reconciler.control.queue import WorkQueue
+from reconciler.control.worker import ROUNDS_AT_ONCE, Workers
+from reconciler.model.plan import Verdict
+
+
+class RecordingQueue(WorkQueue):
+    """A queue that remembers when names were to come back, and never brings them back by time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits: list[float | None] = []
+        self.counted = threading.Semaphore(0)
+
+    def done(self, name: str, again_s: float | None) -> None:
+        self.waits.append(again_s)
+        super().done(name, 0.0 if again_s == 0 else None)
+        self.counted.release()
+
+
+def waits(look: Callable[[str], Verdict], rounds: int, adds: int = 1) -> list[float | None]:
+    """Run so many rounds for one name; the waits that followed each."""
+    queue = RecordingQueue()
+    workers = Workers(queue, look, 1)
+    workers.start()
+    for n in range(rounds):
+        if n < adds:
+            queue.add("a")
+        assert queue.counted.acquire(timeout=5)
+    workers.stop()
+    return queue.waits[:rounds]
+
+
+def test_a_settled_round_waits_as_its_verdict_says() -> None:
+    assert waits(lambda _: Verdict(300.0, failed=False), 1) == [300.0]
+
+
+def test_failures_double_the_wait_and_a_success_forgets_them() -> None:
+    verdicts = iter(
+        [*[Verdict(None, failed=True)] * 4, Verdict(7.0, failed=False), Verdict(None, failed=True)]
+    )
+    assert waits(lambda _: next(verdicts), 6, adds=6) == [1.0, 2.0, 4.0, 8.0, 7.0, 1.0]
+
+
+def test_the_wait_ends_at_five_minutes() -> None:
+    assert waits(lambda _: Verdict(None, failed=True), 12, adds=12)[-1] == 300.0
+
+
+def test_a_round_that_breaks_off_ends_nothing_and_is_tried_again() -> None:
+    def broken(_: str) -> Verdict:
+        raise RuntimeError("a defect")
+
+    assert waits(broken, 2, adds=2) == [1.0, 2.0]
+
+
+def test_a_plan_that_never_ends_is_slowed_down() -> None:
+    seen = waits(lambda _: Verdict(0.0, failed=False), ROUNDS_AT_ONCE + 1)
+    assert seen == [0.0] * ROUNDS_AT_ONCE + [1.0]

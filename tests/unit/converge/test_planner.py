@@ -1,0 +1,480 @@
+"""The planner's decisions, each compared as the text that people read."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reconciler.converge.planner import make_plan
+from reconciler.model.observed import (
+    Alive,
+    CdDrive,
+    Disk,
+    Exit,
+    ExitKind,
+    Fault,
+    Gone,
+    Lifecycle,
+    ObservedVM,
+    QemuView,
+    StopPhase,
+    StopRung,
+    Unknown,
+)
+from reconciler.model.plan import Launch, Plan, Remember, Wish
+from reconciler.model.vm import (
+    BootDevice,
+    DeletionPolicy,
+    DesiredVM,
+    PortForward,
+    PowerState,
+    Removal,
+    RestartPolicy,
+    Shutdown,
+    VMSpec,
+)
+from tests.unit.converge.model_host import (
+    GIB,
+    HANDLE,
+    Host,
+    blank,
+    desired,
+    medium,
+    record,
+    running,
+    stopped,
+)
+
+OFF = VMSpec(state=PowerState.STOPPED)
+ON = VMSpec()
+
+
+def after_exit(kind: ExitKind, spec: VMSpec = ON, failures: int = 1, ago_s: float = 1.0) -> ObservedVM:
+    """A VM that ended `ago_s` seconds ago, unasked."""
+    seen = stopped(desired(spec))
+    end = Exit(kind, "g1", "it ended", seen.utc, seen.now_s - ago_s, seen.boot_id)
+    return replace(seen, lifecycle=Lifecycle(last_exit=end, unanswered=True, failures=failures))
+
+
+def text(plan: Plan) -> list[str]:
+    return plan.render().splitlines()
+
+
+class TestStart:
+    """A VM that should run and does not."""
+
+    def test_first_start_makes_everything_in_order(self) -> None:
+        assert text(make_plan(desired(), blank())) == [
+            "CreateIdentity() because it has none yet",
+            "CreateDisk(20) because it has none yet",
+            "Launch(g1) because the manifest says running",
+            "Continue() because the manifest says running",
+        ]
+
+    def test_second_start_only_launches(self) -> None:
+        assert text(make_plan(desired(), stopped(desired()))) == [
+            "Launch(g1) because the manifest says running",
+            "Continue() because the manifest says running",
+        ]
+
+    def test_a_larger_disk_is_grown_before_the_start(self) -> None:
+        seen = stopped(desired())
+        plan = make_plan(desired(VMSpec(disk_size_gib=30)), seen)
+        assert text(plan)[0] == "GrowDisk(30) because the manifest wants a larger disk"
+
+    def test_a_smaller_disk_stalls_and_the_rest_is_applied(self) -> None:
+        plan = make_plan(desired(VMSpec(disk_size_gib=10)), stopped(desired()))
+        assert [type(a).__name__ for a in plan.actions] == ["Launch", "Continue"]
+        assert plan.blocked == Fault(
+            "DiskShrink", "spec.diskSize: 10 GiB is less than the disk's 20 GiB; write 20"
+        )
+
+    @pytest.mark.parametrize("what", ["disk", "medium"])
+    def test_a_fault_of_disk_or_iso_blocks_and_is_looked_at_again(self, what: str) -> None:
+        fault = Fault("IsoNotFound", "no such file")
+        seen = stopped(desired())
+        seen = replace(seen, disk=fault) if what == "disk" else replace(seen, medium=fault)
+        plan = make_plan(desired(), seen)
+        assert (plan.actions, plan.blocked, plan.look_again_s) == ((), fault, 30.0)
+
+    def test_prelaunch_is_continued(self) -> None:
+        seen = running(desired(), run_state="prelaunch")
+        assert text(make_plan(desired(), seen)) == [
+            "Continue() because QEMU is ready and its guest has not begun"
+        ]
+
+    def test_an_intent_whose_process_was_found_is_adopted_before_anything_else(self) -> None:
+        seen = running(desired(), run_state="prelaunch")
+        intent = replace(record(desired()), process=None)
+        plan = make_plan(desired(OFF), replace(seen, lifecycle=Lifecycle(launch=intent)))
+        assert text(plan) == ["Adopt(pid 4242) because QEMU was started, and not yet written down"]
+
+    def test_an_intent_without_a_process_is_taken_back(self) -> None:
+        intent = replace(record(desired()), process=None)
+        plan = make_plan(desired(), replace(stopped(desired()), lifecycle=Lifecycle(launch=intent)))
+        assert text(plan) == [
+            "Remember() because no QEMU came of the last intent",
+            "CleanUp() because nothing started",
+        ]
+
+    def test_stopped_and_wanted_stopped_is_nothing_to_do(self) -> None:
+        assert text(make_plan(desired(OFF), stopped(desired(OFF)))) == ["nothing to do"]
+
+    def test_suspended_is_left_alone_whatever_was_seen(self) -> None:
+        calm = desired(VMSpec(suspend=True))
+        assert make_plan(calm, blank()) == Plan("web")
+        assert make_plan(calm, running(desired(), run_state="shutdown")) == Plan("web")
+
+
+class TestRunning:
+    """A VM that runs and should."""
+
+    def test_as_the_manifest_says_is_nothing_to_do(self) -> None:
+        assert text(make_plan(desired(), running(desired()))) == ["nothing to do"]
+
+    def test_the_first_sight_of_a_running_guest_is_remembered(self) -> None:
+        seen = running(desired())
+        fresh = replace(seen, lifecycle=Lifecycle(launch=replace(record(desired()), guest_ran=False)))
+        plan = make_plan(desired(), fresh)
+        assert text(plan) == ["Remember() because the guest runs"]
+
+    def test_what_cannot_be_live_is_pending_field_by_field(self) -> None:
+        edit = VMSpec(memory_mib=4096, cpu_cores=4, boot_order=(BootDevice.HD,))
+        plan = make_plan(desired(edit, "g2"), running(desired()))
+        assert plan.actions == ()
+        assert sorted(p.field for p in plan.pending) == ["bootOrder", "cpuCores", "memory"]
+        assert "pending memory: 2048 → 4096" in text(plan)
+
+    def test_a_pending_change_that_is_taken_back_is_pending_no_more(self) -> None:
+        assert make_plan(desired(ON, "g3"), running(desired())).pending == ()
+
+    def test_a_smaller_disk_is_blocked_not_pending(self) -> None:
+        plan = make_plan(desired(VMSpec(disk_size_gib=10)), running(desired()))
+        assert plan.pending == ()
+        assert plan.blocked
+        assert plan.blocked.reason == "DiskShrink"
+
+    @pytest.mark.parametrize(
+        ("inserted", "wanted", "line"),
+        [
+            (None, "a", "ChangeMedium(/iso/a) because the manifest wants an ISO in the drive"),
+            ("a", "b", "ChangeMedium(/iso/b) because the manifest names another ISO"),
+            ("a", None, "ChangeMedium(empty) because the manifest wants the drive empty"),
+        ],
+    )
+    def test_the_medium_is_changed_live(self, inserted: str | None, wanted: str | None, line: str) -> None:
+        before = desired(VMSpec(iso_path=inserted, mount_iso=inserted is not None))
+        after = desired(VMSpec(iso_path=wanted, mount_iso=wanted is not None), "g2")
+        seen = replace(running(before), medium=medium(wanted) if wanted else None)
+        plan = make_plan(after, seen)
+        assert text(plan) == [line]
+
+    def test_an_iso_that_is_missing_degrades_and_leaves_the_drive(self) -> None:
+        fault = Fault("IsoNotFound", "no such file")
+        plan = make_plan(
+            desired(VMSpec(iso_path="x", mount_iso=True)), replace(running(desired()), medium=fault)
+        )
+        assert (plan.actions, plan.degraded, plan.look_again_s) == ((), fault, 30.0)
+
+    def test_a_medium_the_manifest_has_not_but_somebody_inserted_is_removed(self) -> None:
+        view = QemuView("running", CdDrive("iso-stranger", False, False))
+        plan = make_plan(desired(), replace(running(desired()), process=Alive(HANDLE, view)))
+        assert text(plan) == ["ChangeMedium(empty) because the manifest wants the drive empty"]
+
+    @pytest.mark.parametrize(
+        ("before", "now", "restarts"),
+        [
+            (None, "2026-01-01T00:00:00Z", True),
+            ("2026-01-01T00:00:00Z", "2026-01-01T00:00:01+00:00", True),
+            ("2026-01-01T00:00:00Z", "2026-01-01T01:00:00+02:00", False),
+            ("2026-01-01T00:00:00Z", None, False),
+            (None, None, False),
+        ],
+    )
+    def test_restarted_at_restarts_only_when_it_moves_forward(
+        self, before: str | None, now: str | None, restarts: bool
+    ) -> None:
+        seen = running(desired(VMSpec(restarted_at=before)))
+        plan = make_plan(desired(VMSpec(restarted_at=now), "g2"), seen)
+        assert text(plan)[0].startswith("PowerDown") is restarts
+
+
+class TestStop:
+    """The stop ladder."""
+
+    def test_the_power_button_comes_first_with_the_manifests_time(self) -> None:
+        plan = make_plan(desired(VMSpec(state=PowerState.STOPPED, shutdown=Shutdown(7))), running(desired()))
+        assert text(plan) == [
+            "PowerDown() because the manifest says stopped",
+            "Remember(stop=acpi) because the manifest says stopped",
+        ]
+        assert plan.look_again_s == 7
+
+    @pytest.mark.parametrize(
+        ("rung", "next_action"),
+        [
+            (StopRung.ACPI, "Quit() because asked"),
+            (StopRung.QUIT, "Terminate() because asked; QEMU did not quit"),
+            (StopRung.TERM, "Kill() because asked; QEMU did not end"),
+            (StopRung.KILL, "Kill() because asked; QEMU did not end"),
+        ],
+    )
+    def test_each_rung_follows_when_the_time_of_the_one_before_is_over(
+        self, rung: StopRung, next_action: str
+    ) -> None:
+        seen = running(desired())
+        due = StopPhase(rung, "asked", seen.now_s, ExitKind.STOPPED)
+        plan = make_plan(desired(OFF), replace(seen, lifecycle=replace(seen.lifecycle, stop=due)))
+        assert text(plan)[1] == next_action
+
+    def test_before_its_time_nothing_happens(self) -> None:
+        seen = running(desired())
+        phase = StopPhase(StopRung.ACPI, "asked", seen.now_s + 9, ExitKind.STOPPED)
+        plan = make_plan(desired(OFF), replace(seen, lifecycle=replace(seen.lifecycle, stop=phase)))
+        assert (plan.actions, plan.look_again_s) == ((), 9)
+
+    def test_force_shortens_the_power_buttons_time(self) -> None:
+        seen = running(desired())
+        phase = StopPhase(StopRung.ACPI, "asked", seen.now_s + 9, ExitKind.STOPPED)
+        waiting = replace(seen, lifecycle=replace(seen.lifecycle, stop=phase))
+        assert "Quit() because asked" in text(make_plan(desired(OFF), waiting, Wish.FORCE_STOP))
+        assert "Quit() because the manifest says stopped" in text(
+            make_plan(desired(OFF), seen, Wish.FORCE_STOP)
+        )
+
+    def test_a_guest_that_is_off_is_quit_at_once(self) -> None:
+        seen = running(desired(), run_state="shutdown")
+        phase = StopPhase(StopRung.ACPI, "asked", seen.now_s + 9, ExitKind.STOPPED)
+        plan = make_plan(desired(OFF), replace(seen, lifecycle=replace(seen.lifecycle, stop=phase)))
+        assert text(plan) == ["Remember(stop=quit) because asked", "Quit() because asked"]
+
+    def test_a_stop_under_way_is_finished_though_the_manifest_says_running_again(self) -> None:
+        seen = running(desired())
+        phase = StopPhase(StopRung.ACPI, "asked", seen.now_s - 1, ExitKind.STOPPED)
+        plan = make_plan(desired(), replace(seen, lifecycle=replace(seen.lifecycle, stop=phase)))
+        assert "Quit() because asked" in text(plan)
+
+    def test_a_guest_that_has_not_begun_is_quit_without_the_power_button(self) -> None:
+        plan = make_plan(desired(OFF), running(desired(), run_state="prelaunch"))
+        assert text(plan)[1] == "Quit() because the manifest says stopped"
+
+    def test_qemu_that_stopped_answering_during_a_stop_gets_signals(self) -> None:
+        seen = running(desired())
+        phase = StopPhase(StopRung.ACPI, "asked", seen.now_s - 1, ExitKind.STOPPED)
+        mute = replace(
+            seen,
+            lifecycle=replace(seen.lifecycle, stop=phase),
+            process=Unknown("QmpTimeout", "no answer", HANDLE),
+        )
+        assert text(make_plan(desired(OFF), mute))[1] == "Terminate() because asked; QEMU did not quit"
+
+
+class TestUnknown:
+    """What could not be found out is neither killed nor started."""
+
+    @pytest.mark.parametrize("wanted", [desired(), desired(OFF), Removal(desired()), None])
+    @pytest.mark.parametrize("wish", [None, *Wish])
+    def test_nothing_is_done(self, wanted: DesiredVM | Removal | None, wish: Wish | None) -> None:
+        seen = replace(running(desired()), process=Unknown("QmpTimeout", "no answer", HANDLE))
+        assert make_plan(wanted, seen, wish) == Plan("web", look_again_s=5.0)
+
+    def test_without_a_manifest_a_running_vm_is_left_alone(self) -> None:
+        assert make_plan(None, running(desired())) == Plan("web")
+
+    def test_without_a_manifest_an_explicit_stop_stops_it(self) -> None:
+        plan = make_plan(None, running(desired()), Wish.STOP)
+        assert text(plan)[0] == "PowerDown() because a stop was asked for"
+
+
+class TestEnds:
+    """How a VM ended, and what follows."""
+
+    @pytest.mark.parametrize(
+        ("run_state", "kind"),
+        [
+            ("shutdown", ExitKind.GUEST_SHUTDOWN),
+            ("guest-panicked", ExitKind.GUEST_PANICKED),
+            ("internal-error", ExitKind.CRASHED),
+        ],
+    )
+    def test_an_ended_guest_is_named_and_its_qemu_quit(self, run_state: str, kind: ExitKind) -> None:
+        plan = make_plan(desired(), running(desired(), run_state=run_state))
+        assert [type(a).__name__ for a in plan.actions] == ["Remember", "Quit"]
+        remember = plan.actions[0]
+        assert isinstance(remember, Remember)
+        assert remember.lifecycle.stop
+        assert remember.lifecycle.stop.ends_as is kind
+
+    @pytest.mark.parametrize(
+        ("status", "words", "message"),
+        [
+            (-9, "", "QEMU was ended by signal 9"),
+            (None, "", "QEMU vanished"),
+            (1, "no such port", "QEMU ended by itself with exit status 1: no such port"),
+        ],
+    )
+    def test_a_process_that_vanished_unasked_is_a_crash(
+        self, status: int | None, words: str, message: str
+    ) -> None:
+        plan = make_plan(desired(), replace(running(desired()), process=Gone(status, words)))
+        remember = plan.actions[0]
+        assert isinstance(remember, Remember)
+        end = remember.lifecycle.last_exit
+        assert end
+        assert (end.kind, end.message) == (ExitKind.CRASHED, message)
+        assert (remember.lifecycle.unanswered, remember.lifecycle.failures) == (True, 1)
+        assert text(plan)[1] == "CleanUp() because QEMU is gone"
+
+    def test_one_that_never_ran_is_a_failed_start(self) -> None:
+        seen = running(desired())
+        early = replace(
+            seen,
+            lifecycle=Lifecycle(launch=replace(record(desired()), guest_ran=False)),
+            process=Gone(1, "busy"),
+        )
+        assert "exit=StartFailed" in text(make_plan(desired(), early))[0]
+
+    def test_a_boot_of_the_host_is_no_crash(self) -> None:
+        seen = replace(running(desired()), process=Gone(), boot_id="boot-2")
+        assert "exit=Stopped" in text(make_plan(desired(), seen))[0]
+        assert "failures" not in text(make_plan(desired(), seen))[0]
+
+    @pytest.mark.parametrize(
+        ("kind", "policy", "starts"),
+        [
+            (ExitKind.GUEST_SHUTDOWN, RestartPolicy.ON_FAILURE, False),
+            (ExitKind.CRASHED, RestartPolicy.ON_FAILURE, True),
+            (ExitKind.GUEST_PANICKED, RestartPolicy.ON_FAILURE, True),
+            (ExitKind.START_FAILED, RestartPolicy.ON_FAILURE, True),
+            (ExitKind.GUEST_SHUTDOWN, RestartPolicy.ALWAYS, True),
+            (ExitKind.CRASHED, RestartPolicy.NEVER, False),
+            (ExitKind.GUEST_SHUTDOWN, RestartPolicy.NEVER, False),
+        ],
+    )
+    def test_the_restart_policy_decides(self, kind: ExitKind, policy: RestartPolicy, starts: bool) -> None:
+        spec = VMSpec(restart_policy=policy)
+        plan = make_plan(desired(spec), after_exit(kind, spec))
+        assert any(isinstance(a, Launch) for a in plan.actions) is starts
+
+    @pytest.mark.parametrize("how", ["edit", "wish", "boot"])
+    def test_an_edit_a_start_or_a_boot_of_the_host_releases_the_latch(self, how: str) -> None:
+        seen = after_exit(ExitKind.GUEST_SHUTDOWN)
+        seen = replace(seen, boot_id="boot-2") if how == "boot" else seen
+        wanted = desired(generation="g2" if how == "edit" else "g1")
+        plan = make_plan(wanted, seen, Wish.START if how == "wish" else None)
+        assert [type(a).__name__ for a in plan.actions] == ["Remember", "Launch", "Continue"]
+
+    @pytest.mark.parametrize(("failures", "wait_s"), [(2, 9), (3, 19), (4, 39), (7, 299), (50, 299)])
+    def test_the_back_off_doubles_to_five_minutes(self, failures: int, wait_s: float) -> None:
+        plan = make_plan(desired(), after_exit(ExitKind.CRASHED, failures=failures))
+        assert (plan.actions, plan.look_again_s) == ((), wait_s)
+
+    def test_an_explicit_start_does_not_wait_for_the_back_off(self) -> None:
+        plan = make_plan(desired(), after_exit(ExitKind.CRASHED, failures=5), Wish.START)
+        assert text(plan)[0].startswith("Remember")
+        assert any(isinstance(a, Launch) for a in plan.actions)
+
+    def test_a_start_that_is_asked_for_while_the_end_is_being_noticed_is_not_lost(self) -> None:
+        vanished = replace(running(desired()), process=Gone(-9))
+        (remember, _) = make_plan(desired(), vanished, Wish.START).actions
+        assert isinstance(remember, Remember)
+        assert (remember.lifecycle.unanswered, remember.lifecycle.failures) == (False, 0)
+
+    def test_nor_is_one_that_comes_while_an_ended_guest_is_being_quit(self) -> None:
+        seen = running(desired(), run_state="shutdown")
+        phase = StopPhase(StopRung.QUIT, "off", seen.now_s + 9, ExitKind.GUEST_SHUTDOWN)
+        quitting = replace(seen, lifecycle=replace(seen.lifecycle, stop=phase))
+        (remember,) = make_plan(desired(), quitting, Wish.START).actions
+        assert isinstance(remember, Remember)
+        assert remember.lifecycle.stop
+        assert remember.lifecycle.stop.ends_as is ExitKind.STOPPED
+
+    def test_ten_healthy_minutes_forget_the_failures_before(self) -> None:
+        wanted = desired()
+        seen = running(wanted)
+        old = replace(seen.lifecycle, launch=record(wanted, seen.now_s - 601), failures=6)
+        plan = make_plan(wanted, replace(seen, lifecycle=old, process=Gone(-11)))
+        assert "failures=1" in text(plan)[0]
+
+    def test_stopping_and_starting_by_edits_releases_the_latch_though_the_text_is_the_same_again(
+        self,
+    ) -> None:
+        latched = after_exit(ExitKind.GUEST_SHUTDOWN)
+        (forget,) = make_plan(desired(OFF, "g2"), latched).actions
+        assert isinstance(forget, Remember)
+        plan = make_plan(desired(ON, "g1"), replace(latched, lifecycle=forget.lifecycle))
+        assert any(isinstance(a, Launch) for a in plan.actions)
+
+
+class TestRemoval:
+    """A VM whose manifest is gone for good."""
+
+    def test_it_is_stopped_first(self) -> None:
+        plan = make_plan(Removal(desired()), running(desired()))
+        assert text(plan)[0] == "PowerDown() because its manifest is gone"
+
+    def test_then_set_aside(self) -> None:
+        plan = make_plan(Removal(desired()), stopped(desired()))
+        assert text(plan) == ["SetAside(30 days) because its manifest is gone"]
+
+    def test_or_deleted_where_the_manifest_said_so(self) -> None:
+        last = desired(VMSpec(deletion_policy=DeletionPolicy.DELETE))
+        assert text(make_plan(Removal(last), stopped(last))) == ["Discard() because its manifest is gone"]
+
+
+isos = st.sampled_from([None, "a", "b"])
+specs = st.builds(
+    VMSpec,
+    state=st.sampled_from(PowerState),
+    memory_mib=st.sampled_from([128, 256]),
+    cpu_cores=st.integers(1, 3),
+    disk_size_gib=st.integers(1, 3),
+    vnc_port=st.sampled_from([None, 5900, 5901]),
+    port_forwards=st.sampled_from([(), (PortForward(8080, 80),)]),
+    iso_path=st.just("a"),
+    mount_iso=st.booleans(),
+    restart_policy=st.sampled_from(RestartPolicy),
+    restarted_at=st.sampled_from([None, "2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z"]),
+)
+kinds = st.sampled_from(
+    ["blank", "stopped", "running", "prelaunch", "shutdown", "guest-panicked", "vanished"]
+)
+
+
+def situation(kind: str, before: DesiredVM) -> ObservedVM:
+    match kind:
+        case "blank":
+            return blank()
+        case "stopped":
+            return stopped(before)
+        case "vanished":
+            return replace(running(before), process=Gone(-9))
+        case state:
+            return running(before, run_state=state)
+
+
+@settings(max_examples=400, deadline=None)
+@given(specs, specs, kinds, st.booleans())
+def test_planning_after_executing_gives_an_empty_plan(
+    before: VMSpec, after: VMSpec, kind: str, obeys: bool
+) -> None:
+    """From any situation, executing plan after plan ends, and then there is nothing to do."""
+    wanted = desired(after, "g2")
+    host = Host(situation(kind, desired(before, "g1")), obeys)
+    for _ in range(12):
+        plan = make_plan(wanted, host.look(wanted))
+        if not plan.actions and plan.look_again_s is None:
+            break
+        for action in plan.actions:
+            host.act(action)
+        if not plan.actions:
+            host.wait(plan.look_again_s or 0)
+    plan = make_plan(wanted, host.look(wanted))
+    assert (plan.actions, plan.look_again_s) == ((), None), f"no end of planning: {plan.render()}"
+    final = host.look(wanted)
+    assert isinstance(final.process, Alive) is (after.state is PowerState.RUNNING)
+    if isinstance(final.disk, Disk) and isinstance(final.process, Alive):
+        assert final.disk.virtual_size_bytes >= 1 * GIB
