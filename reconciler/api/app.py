@@ -1,0 +1,53 @@
+"""The WSGI application: routes, middleware and error handlers, put together once.
+
+Middleware runs in this order: `Identify` (id, language, log), `Gate` (Host, Origin, token), `ReadBody`.
+Next: `reconciler.api.context`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import falcon
+
+from reconciler.api import errors, resources
+from reconciler.api.access import Access, Gate
+from reconciler.api.context import Identify, ReadBody
+from reconciler.api.messages import Language
+from reconciler.api.operations import Operations
+from reconciler.api.ports import ControllerPort
+
+
+@dataclass(frozen=True)
+class Services:
+    """What the API is made of. `clock` counts seconds and is used for the durations in the log."""
+
+    controller: ControllerPort
+    access: Access
+    language: Language
+    clock: Callable[[], float]
+
+
+def create_app(services: Services) -> errors.App:
+    """The API as a WSGI application."""
+    app: errors.App = falcon.App(
+        middleware=[Identify(services.language, services.clock), Gate(services.access), ReadBody()]
+    )
+    app.req_options.strip_url_path_trailing_slash = True
+    app.req_options.auto_parse_qs_csv = False
+    errors.install(app)
+    _add_routes(app, services.controller)
+    return app
+
+
+def _add_routes(app: errors.App, controller: ControllerPort) -> None:
+    operations = Operations(controller)
+    app.add_route("/api/vms", resources.VMs(controller))
+    app.add_route("/api/vms/{name}", resources.VM(operations))
+    app.add_route("/api/vms/{name}/start", resources.Start(operations))
+    app.add_route("/api/vms/{name}/stop", resources.Stop(operations))
+    app.add_route("/api/vms/{name}/restore", resources.Restore(controller))
+    app.add_route("/api/prune", resources.Prune(controller))
+    app.add_route("/healthz", resources.Health())
+    app.add_route("/readyz", resources.Ready(controller))

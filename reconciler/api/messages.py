@@ -1,0 +1,106 @@
+"""What the API says to people, in the documented Chinese and in English, and its error codes.
+
+The Chinese of the documented endpoints is the contract's, to the letter. Codes never change with the
+language. Next: `reconciler.api.errors`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+
+
+class Language(StrEnum):
+    """The languages that the API speaks."""
+
+    ZH = "zh"
+    EN = "en"
+
+
+@dataclass(frozen=True)
+class Text:
+    """One message in every language."""
+
+    zh: str
+    en: str
+
+    @staticmethod
+    def same(text: str) -> Text:
+        """Words that are not ours to translate: QEMU's, the kernel's."""
+        return Text(text, text)
+
+    def say(self, language: Language) -> str:
+        """The message in one language."""
+        return self.en if language is Language.EN else self.zh
+
+    def __add__(self, other: Text) -> Text:
+        return Text(self.zh + other.zh, self.en + other.en)
+
+
+class Code(Enum):
+    """Every error code, with its HTTP status and its message."""
+
+    VM_NOT_FOUND = (404, "虚拟机不存在", "There is no VM of this name")
+    VM_ALREADY_RUNNING = (400, "虚拟机已在运行", "The VM is already running")
+    VM_ALREADY_STOPPED = (400, "虚拟机已停止", "The VM is already stopped")
+    VM_START_FAILED = (400, "虚拟机启动失败", "The VM could not be started")
+    VM_STOP_FAILED = (400, "虚拟机停止失败", "The VM could not be stopped")
+    VM_RESTORE_FAILED = (400, "虚拟机恢复失败", "The VM could not be restored")
+    MANIFEST_INVALID = (400, "虚拟机的清单文件无效", "The VM's manifest cannot be used")
+    INVALID_REQUEST_PARAMS = (400, "无效的请求参数", "Invalid request parameters")
+    UNAUTHORIZED = (401, "未授权", "This agent wants its token: Authorization: Bearer …")
+    FORBIDDEN = (403, "禁止访问", "Forbidden")
+    NOT_FOUND = (404, "路径不存在", "There is nothing at this path")
+    METHOD_NOT_ALLOWED = (405, "不支持该请求方法", "This path does not know the method")
+    TOO_LARGE = (413, "请求体过大", "The request body is larger than 64 KiB")
+    UNSUPPORTED_MEDIA_TYPE = (415, "请求体必须是 application/json", "A request body must be application/json")
+    INTERNAL_SERVER_ERROR = (500, "服务器内部错误", "Internal server error")
+    NOT_READY = (503, "尚未就绪", "Not ready: the manifests were not all read, or a VM was not looked at yet")
+
+    def __init__(self, status: int, zh: str, en: str) -> None:
+        self.status = status
+        self.text = Text(zh, en)
+
+
+STARTED = Text("虚拟机启动成功", "The VM was started")
+STOPPED = Text("虚拟机停止成功", "The VM was stopped")
+RESTORED = Text("虚拟机已恢复", "The VM was restored")
+PRUNED = Text("已确认删除所列虚拟机", "The removal of the VMs listed is confirmed")
+
+UNSETTLED = Text("在期限内未见结果，代理会继续执行", "not seen to be done in time; the agent goes on with it")
+BUSY = Text(
+    "等待中的写操作过多；清单已写入，代理会继续执行",
+    "too many writes are being waited for; the manifest is written, and the agent goes on with it",
+)
+CONTESTED = Text(
+    "清单同时被他人修改，已尝试三次，请重试",
+    "somebody else edits the manifest at the same time; tried three times, please try again",
+)
+BEING_REMOVED = Text(
+    "它的清单已被删除，磁盘将被移至回收处；可用 restore 恢复",
+    "its manifest is gone and it is being set aside; `reconciler restore` brings it back",
+)
+SUSPENDED = Text("清单中 spec.suspend 为 true", "spec.suspend is true in its manifest")
+HELD = Text(
+    "它的清单文件已不存在，删除操作等待确认；请恢复该文件，或运行 reconciler prune --confirm",
+    "its manifest is gone and its removal is held; put the file back, or run `reconciler prune --confirm`",
+)
+GONE = Text("该虚拟机在此期间已被删除", "it was removed meanwhile")
+
+
+def keeps_trying(next_try_in_s: float | None) -> Text:
+    """That the agent goes on after a failed start, and when, where that is known."""
+    if next_try_in_s is None:
+        return Text(
+            "；清单保持 running，代理会继续重试", "; the manifest keeps `running`, and the agent keeps trying"
+        )
+    seconds = max(1, round(next_try_in_s))
+    return Text(
+        f"；清单保持 running，代理将在 {seconds} 秒后重试",
+        f"; the manifest keeps `running`, and the agent keeps trying, next in {seconds} s",
+    )
+
+
+def parse_language(text: str | None) -> Language | None:
+    """The language of this name, or None: an unknown one is no reason to refuse a request."""
+    return Language(text.lower()) if text and text.lower() in set(Language) else None

@@ -1,0 +1,65 @@
+"""`start`, `stop`, `restore` and `prune`: what asks the agent to do something."""
+
+from __future__ import annotations
+
+import click
+
+from reconciler.cli.client import Agent, vm_path
+from reconciler.cli.config import Host, load
+from reconciler.cli.options import OF_CLIENTS, settings_options
+from reconciler.cli.output import put, say
+
+
+def _agent(flags: dict[str, str | None]) -> Agent:
+    return Agent.of(load(flags, Host.current()))
+
+
+@click.command(short_help="Start a VM, and wait until it runs.")
+@click.argument("name")
+@settings_options(OF_CLIENTS)
+def start(name: str, **flags: str | None) -> None:
+    """Set `state: running` in the manifest of NAME, and wait until it runs."""
+    vm = _agent(flags).post(vm_path(name, "start"))["vm"]
+    say(f"{name}: started, pid {vm['pid']}")
+
+
+@click.command(short_help="Stop a VM, and wait until it is off.")
+@click.argument("name")
+@click.option("--force", is_flag=True, help="Cut the power instead of asking the guest to shut down.")
+@settings_options(OF_CLIENTS)
+def stop(name: str, force: bool, **flags: str | None) -> None:
+    """Set `state: stopped` in the manifest of NAME, and wait until it is off."""
+    _agent(flags).post(vm_path(name, "stop"), {"force": True} if force else None)
+    say(f"{name}: stopped")
+
+
+@click.command(short_help="Bring back a VM that was set aside.")
+@click.argument("name")
+@settings_options(OF_CLIENTS)
+def restore(name: str, **flags: str | None) -> None:
+    """Bring back NAME, which was set aside when its manifest went away: disks, identity and manifest."""
+    _agent(flags).post(vm_path(name, "restore"))
+    say(f"{name}: restored")
+
+
+@click.command(short_help="List or confirm removals that are held.")
+@click.option("--confirm", is_flag=True, help="Let exactly the VMs listed be stopped and set aside.")
+@settings_options(OF_CLIENTS)
+def prune(confirm: bool, **flags: str | None) -> int:
+    """List the VMs whose manifests are gone and whose removal is held; with --confirm, remove them.
+
+    Disks are set aside, not deleted: `reconciler restore NAME` brings a VM back.
+    """
+    agent = _agent(flags)
+    held: list[str] = agent.get("/api/vms")["held"]
+    if not held:
+        say("nothing is held")
+        return 0
+    if not confirm:
+        put("\n".join(held))
+        say("their manifests are gone; `reconciler prune --confirm` stops them and sets their disks aside")
+        return 0
+    released: list[str] = agent.post("/api/prune", {"names": held})["released"]
+    put("\n".join(released))
+    say(f"{len(released)} of {len(held)} released: they are stopped, and their disks set aside")
+    return 0 if set(released) == set(held) else 1
