@@ -21,7 +21,9 @@ def run(**flags: str | None) -> int:
     VMs go on when it ends, however it ends; the next agent takes them over.
     """
     settings = load(flags, Host.current()).settings()
-    lock.must_be_free(Layout(settings.state_dir, settings.run_dir).lock)  # before the second that imports take
+    lock.must_be_free(
+        Layout(settings.state_dir, settings.run_dir).lock
+    )  # before the second that imports take
     from reconciler import agent
 
     set_up(os.environ)

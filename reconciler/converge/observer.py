@@ -14,7 +14,7 @@ from pathlib import Path
 
 from reconciler.clock import Clock, timestamp
 from reconciler.layout import Layout
-from reconciler.model.errors import ImageError, QemuError, StateError
+from reconciler.model.errors import ImageError, QemuError, QmpLostError, StateError
 from reconciler.model.observed import (
     Alive,
     Disk,
@@ -38,6 +38,7 @@ from reconciler.qemu.process import Processes, ProcessState
 from reconciler.storage.records import Records
 
 LAST_WORDS_BYTES = 2000
+LAST_BREATH_S = 0.5  # a QEMU that ends closes its sockets first, and then gives back its memory
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,8 @@ class Observer:
             seen = view.observe(self.monitors.session(name, path), uuid)
             return Alive(handle, seen)
         except QemuError as error:
-            if self.processes.state(handle) is ProcessState.DEAD:  # it ended while it was being asked
+            grace_s = LAST_BREATH_S if isinstance(error, QmpLostError) else 0.0
+            if self.processes.ends_within(handle, grace_s):
                 return Gone(self.processes.reap(handle), self._last_words(name))
             return Unknown(error.reason, f"QEMU (pid {handle.pid}) does not answer: {error}", handle)
 

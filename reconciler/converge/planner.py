@@ -131,7 +131,7 @@ def _running(process: Alive, desired: DesiredVM, seen: ObservedVM) -> Plan:
     drive, medium = process.qemu.cd, seen.medium
     if drive and not isinstance(medium, Fault) and drive.node_name != (medium.node_name if medium else None):
         actions.append(ChangeMedium(_medium_cause(drive.node_name, medium), medium))
-    pending = pending_changes(record.spec, record.vnc_port, desired.spec) if record else ()
+    pending = pending_changes(record.spec, record.vnc_port, desired.spec, record.accel) if record else ()
     shrink = _shrink(desired, record.spec.disk_size_gib * GIB) if record else None
     if shrink:
         pending = tuple(p for p in pending if p.field != "diskSize")

@@ -1,7 +1,9 @@
 """The round for one VM. This is the whole of the agent in one function: observe, plan, execute, summarise.
 
 A round is asked for by name and looks at the whole state; what asked for it (a file, an event, a timer, the API) is
-unknown here. Each round does what is due and says when to look again; none waits for a guest.
+unknown here. Each round does what is due and says when to look again; none waits for a guest. What was seen is said
+before anything is done about it, so that nobody who waits for the sight waits for the deed as well; what came of the
+deed, the next round sees.
 Next: `reconciler.converge.planner` for the decisions, `observer` and `executor` for the effects.
 """
 
@@ -35,8 +37,10 @@ class Reconciler:
         """Bring one VM a step nearer to what is wanted of it. Raises nothing that an action may cause."""
         seen = self.observer.observe(name, wanted)
         plan = make_plan(wanted, seen, wish)
+        self.publish(summarise(wanted, seen, plan, Outcome(), context))
         outcome = self.executor.execute(plan)
-        self.publish(summarise(wanted, seen, plan, outcome, context))
+        if outcome.fault:
+            self.publish(summarise(wanted, seen, plan, outcome, context))
         _tell(plan, outcome)
         return self._verdict(plan, outcome)
 

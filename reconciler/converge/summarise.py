@@ -72,7 +72,7 @@ def state_of(wanted: Wanted, seen: ObservedVM, plan: Plan, outcome: Outcome) -> 
     """One word for what was seen, and for what the plan has just begun."""
     match seen.process:
         case Unknown():
-            return VMState.UNKNOWN
+            return VMState.STOPPING if seen.lifecycle.stop else VMState.UNKNOWN
         case Alive(qemu=qemu):
             return _state_alive(qemu.run_state, seen, plan)
         case Gone():

@@ -62,6 +62,7 @@ class Catalog:
         self._clock = clock
         self._rules = rules
         self._lock = threading.Lock()
+        self._learnt: Scan | None = None
         self._written = _load_bytes(self._path)
         fresh = Holdings(str(root.absolute()), clock.boot_id)
         known = fresh if self._written is None else _decode(self._path, self._written)
@@ -72,11 +73,8 @@ class Catalog:
         with self._lock:
             scan = self._scanner.scan()
             now_s = self._clock.now_s()
-            before = self._view
-            holdings = fold(before.holdings, scan, now_s, self._rules)
-            problems = _problems(scan, before.holdings) if scan.settled else before.problems
-            changed = self._replace(_view(holdings, problems))
-            waits = (scan.look_again_s, next_look_s(holdings, now_s, self._rules))
+            changed = frozenset[str]() if self._says_nothing_new(scan) else self._learn(scan, now_s)
+            waits = (scan.look_again_s, next_look_s(self._view.holdings, now_s, self._rules))
             return Refresh(changed, min((w for w in waits if w is not None), default=None))
 
     def wanted(self, name: str) -> Wanted:
@@ -117,6 +115,19 @@ class Catalog:
                 claims[entry.last.spec.vnc_port].append(name)
         return {port: tuple(names) for port, names in claims.items()}
 
+    def _says_nothing_new(self, scan: Scan) -> bool:
+        """Whether the rules would come to the same result as last time: nothing to see, and nothing waits."""
+        if not scan.settled:
+            return True
+        waiting = any(entry.waiting for entry in self._view.holdings.entries.values())
+        return self._learnt is not None and not waiting and scan.same_as(self._learnt)
+
+    def _learn(self, scan: Scan, now_s: float) -> frozenset[str]:
+        before = self._view.holdings
+        changed = self._replace(_view(fold(before, scan, now_s, self._rules), _problems(scan, before)))
+        self._learnt = scan
+        return changed
+
     def _replace_holdings(self, holdings: Holdings) -> frozenset[str]:
         return self._replace(_view(holdings, self._view.problems))
 
@@ -144,7 +155,7 @@ def _view(holdings: Holdings, problems: tuple[Problem, ...]) -> _View:
 
 def _names_in(holdings: Holdings) -> dict[str, set[str]]:
     """The names to tell of a problem in a file: those it holds, and those that come from it."""
-    names_in = {file: set(names) for file, names in holdings.files.items()}
+    names_in = {file: set(memory.names) for file, memory in holdings.files.items()}
     for name, entry in holdings.entries.items():
         names_in.setdefault(entry.last.source.file, set()).add(name)
     return names_in
@@ -176,7 +187,7 @@ def _tell(before: _View, after: _View) -> None:
             _LOG.warning("%s", problem)
     for problem in dict.fromkeys(before.problems):
         if problem not in after.problems:
-            _LOG.info("%s:%s: is no longer so: %s", problem.file, problem.line, problem.message)
+            _LOG.info("%s:%s: no longer a problem: %s", problem.file, problem.line, problem.message)
     for name, fault in after.held.items():
         if before.held.get(name) != fault:
             _LOG.warning("%s: %s: %s", name, fault.reason, fault.message)

@@ -39,6 +39,14 @@ class Claim:
 
 
 @dataclass(frozen=True)
+class FileMemory:
+    """What a file holds, to be remembered for the scans to come; whether it ever was without a problem."""
+
+    names: tuple[str, ...] = ()
+    was_sound: bool = False
+
+
+@dataclass(frozen=True)
 class Claims:
     """All claims of one scan. `files` is what each file holds, to be remembered for the next.
 
@@ -46,22 +54,23 @@ class Claims:
     """
 
     by_name: Mapping[str, tuple[Claim, ...]]
-    files: Mapping[str, tuple[str, ...]]
+    files: Mapping[str, FileMemory]
     unknown: tuple[str, ...]
 
 
-def claims_of(scan: Scan, remembered: Mapping[str, tuple[str, ...]]) -> Claims:
+def claims_of(scan: Scan, remembered: Mapping[str, FileMemory]) -> Claims:
     """Who holds what, where `remembered` is `Claims.files` of the scan before."""
     by_name: defaultdict[str, list[Claim]] = defaultdict(list)
-    files: dict[str, tuple[str, ...]] = {}
+    files: dict[str, FileMemory] = {}
     unknown: list[str] = []
     for file, view in _with_lost_directories(scan.files, remembered):
-        claims = _claims_in(file, view, remembered.get(file, ()))
+        memory = remembered.get(file, FileMemory())
+        claims = _claims_in(file, view, memory.names)
         for name, claim in claims:
             by_name[name].append(claim)
-        if claims or isinstance(view, Decoded):
-            files[file] = tuple(sorted({name for name, _ in claims}))
-        if not claims and not _is_sound(view):
+        names = tuple(sorted({name for name, _ in claims}))
+        files[file] = FileMemory(names, memory.was_sound or _is_sound(view))
+        if not _is_known(view, memory):
             unknown.append(file)
     return Claims({n: tuple(c) for n, c in sorted(by_name.items())}, files, tuple(unknown))
 
@@ -88,7 +97,7 @@ def _dispute(name: str, place: ManifestRef, other: Claim) -> Problem:
 
 
 def _with_lost_directories(
-    files: Mapping[str, FileView], remembered: Mapping[str, tuple[str, ...]]
+    files: Mapping[str, FileView], remembered: Mapping[str, FileMemory]
 ) -> list[tuple[str, FileView]]:
     """The files of the scan, and those that are remembered below a directory that cannot be read now."""
     found = list(files.items())
@@ -110,6 +119,13 @@ def _claims_in(file: str, view: FileView, held: tuple[str, ...]) -> list[tuple[s
         lost = [name for name in held if name not in described and name not in named]
         claims += [(name, Claim(ClaimKind.HELD, ManifestRef(file))) for name in lost]
     return claims
+
+
+def _is_known(view: FileView, memory: FileMemory) -> bool:
+    """Whether it can be said what the file holds: by its own words, or else by what it held when it was sound."""
+    if isinstance(view, Decoded) and (view.names or not view.problems):
+        return True
+    return memory.was_sound and bool(memory.names)
 
 
 def _is_sound(view: FileView) -> bool:

@@ -6,6 +6,7 @@ no young lock was there before and after it, and the index is the same file. Nex
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,14 +29,14 @@ class GitState:
 
 def dot_gits_above(root: Path) -> tuple[Path, ...]:
     """The `.git` of every work tree that `root` lies in, as it is named and as its symlinks resolve."""
-    places = dict.fromkeys((*_upwards(root.absolute()), *_upwards(root.resolve())))
-    return tuple(p / ".git" for p in places if (p / ".git").exists())
+    places = dict.fromkeys((*_upwards(root.absolute()), *_upwards(Path(os.path.realpath(root)))))
+    return tuple(p / ".git" for p in places if os.path.exists(p / ".git"))
 
 
 def git_dir(dot_git: Path) -> Path:
     """The directory that a `.git` is, or that a `.git` file (of a linked work tree) names."""
     try:
-        text = dot_git.read_text(errors="replace") if dot_git.is_file() else ""
+        text = dot_git.read_text(errors="replace") if os.path.isfile(dot_git) else ""
     except OSError:
         return dot_git
     named = text.removeprefix("gitdir:").strip()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
-from reconciler.manifest.claims import Claim, Claims, claims_of
+from reconciler.manifest.claims import Claim, Claims, FileMemory, claims_of
 from reconciler.manifest.departures import Departure, Entry, Hold, HoldReason, Judgement, Rules, judge
 from reconciler.manifest.seen import RootState, Scan
 from reconciler.model.vm import DesiredVM, Removal, Wanted
@@ -34,7 +34,7 @@ class Holdings:
     boot_id: str
     former_root: str = ""
     entries: Mapping[str, Entry] = field(default_factory=dict)
-    files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    files: Mapping[str, FileMemory] = field(default_factory=dict)
     departures: tuple[Departure, ...] = ()
 
     def wanted(self, name: str) -> Wanted:
@@ -43,10 +43,6 @@ class Holdings:
         if entry is None:
             return None
         return Removal(entry.last) if entry.removing else entry.last
-
-    def files_of(self, name: str) -> frozenset[str]:
-        """The files that hold a name."""
-        return frozenset(file for file, names in self.files.items() if name in names)
 
 
 def resumed(holdings: Holdings, root: str, boot_id: str, now_s: float) -> Holdings:

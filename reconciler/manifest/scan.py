@@ -60,7 +60,7 @@ class Scanner:
         self._known: dict[str, _Known] = {}
         self._stamp_since_s: dict[str, tuple[Stamp, float]] = {}
         self._waiting_since_s: dict[str, float] = {}
-        self._inner_dot_gits: list[Path] = []
+        self._inner_dot_gits: tuple[Path, ...] = ()
 
     def scan(self) -> Scan:
         """Look at everything once. Never raises for what lies in the directory."""
@@ -71,7 +71,7 @@ class Scanner:
         scan, tree = self._look()
         if tree.vanished or self._locks.look(dot_gits).marks != before.marks:
             return self._unsettled(before)
-        self._inner_dot_gits = tree.dot_gits
+        self._inner_dot_gits = tuple(Path(d) for d in tree.dot_gits)
         return Scan(scan.root, scan.files, (*scan.problems, *_stale(before)), look_again_s=scan.look_again_s)
 
     def _unsettled(self, state: GitState) -> Scan:
@@ -109,7 +109,7 @@ class Scanner:
     def _view(self, candidate: Candidate, inodes: set[tuple[int, int]]) -> _Known | FileView | None:
         """What one file holds; None for one that is gone again, and for a link to a file of the same tree."""
         try:
-            stamp = Stamp.of(candidate.path.stat())
+            stamp = Stamp.of(os.stat(candidate.path))
             if candidate.is_link and (stamp.device, stamp.inode) in inodes:
                 return None
             inodes.add((stamp.device, stamp.inode))

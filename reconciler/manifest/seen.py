@@ -52,3 +52,15 @@ class Scan:
     problems: tuple[Problem, ...] = ()
     settled: bool = True
     look_again_s: float | None = None
+
+    def same_as(self, other: Scan) -> bool:
+        """Whether two looks saw the same. Decoded files are the same only if nothing was decoded anew between."""
+        return (
+            (self.root, self.problems, self.settled) == (other.root, other.problems, other.settled)
+            and self.files.keys() == other.files.keys()
+            and all(_same(view, other.files[file]) for file, view in self.files.items())
+        )
+
+
+def _same(one: FileView, other: FileView) -> bool:
+    return one is other or (not isinstance(one, Decoded) and one == other)

@@ -19,7 +19,7 @@ class Candidate:
     """A file that may be a manifest. `shown` is its path relative to the root, printable in any case."""
 
     shown: str
-    path: Path
+    path: str
     is_link: bool
 
 
@@ -32,14 +32,14 @@ class Tree:
 
     candidates: list[Candidate] = field(default_factory=list)
     troubles: dict[str, OSError] = field(default_factory=dict)
-    dot_gits: list[Path] = field(default_factory=list)
+    dot_gits: list[str] = field(default_factory=list)
     vanished: bool = False
 
 
 def walk(root: Path) -> Tree:
     """Everything below `root`, real files before links. Raises OSError if the root cannot be listed."""
     tree = Tree()
-    waiting: deque[tuple[str, Path]] = deque([("", root)])
+    waiting: deque[tuple[str, str]] = deque([("", str(root))])
     seen: set[tuple[int, int]] = set()
     while waiting:
         relative, directory = waiting.popleft()
@@ -60,29 +60,27 @@ def walk(root: Path) -> Tree:
     return tree
 
 
-def _list(
-    relative: str, directory: Path, tree: Tree
-) -> tuple[list[tuple[str, Path]], list[tuple[str, Path]]]:
+def _list(relative: str, directory: str, tree: Tree) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     """Note the files of one directory; return its sub-directories, the real ones and the symlinked."""
-    real: list[tuple[str, Path]] = []
-    links: list[tuple[str, Path]] = []
+    real: list[tuple[str, str]] = []
+    links: list[tuple[str, str]] = []
     with os.scandir(directory) as entries:
         for entry in sorted(entries, key=lambda e: e.name):
             if entry.name == ".git":
-                tree.dot_gits.append(Path(entry.path))
+                tree.dot_gits.append(entry.path)
             if entry.name.startswith("."):
                 continue
             if _is_directory(entry):
-                found = (f"{relative}{_printable(entry.name)}/", Path(entry.path))
+                found = (f"{relative}{_printable(entry.name)}/", entry.path)
                 (links if entry.is_symlink() else real).append(found)
             elif entry.name.endswith(SUFFIXES):
                 shown = relative + _printable(entry.name)
-                tree.candidates.append(Candidate(shown, Path(entry.path), entry.is_symlink()))
+                tree.candidates.append(Candidate(shown, entry.path, entry.is_symlink()))
     return real, links
 
 
-def _not_listed(tree: Tree, relative: str, directory: Path, error: OSError) -> None:
-    if isinstance(error, FileNotFoundError | NotADirectoryError) and not directory.is_dir():
+def _not_listed(tree: Tree, relative: str, directory: str, error: OSError) -> None:
+    if isinstance(error, FileNotFoundError | NotADirectoryError) and not os.path.isdir(directory):
         tree.vanished = True
     else:
         tree.troubles[relative] = error
@@ -96,4 +94,4 @@ def _is_directory(entry: os.DirEntry[str]) -> bool:
 
 
 def _printable(name: str) -> str:
-    return os.fsencode(name).decode(errors="backslashreplace")
+    return name if name.isascii() else os.fsencode(name).decode(errors="backslashreplace")

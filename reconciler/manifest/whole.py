@@ -64,13 +64,13 @@ class _Lease(Enum):
     UNSUPPORTED = auto()
 
 
-def read_whole(path: Path, max_bytes: int, at_rest: Callable[[Stamp], bool]) -> Whole | NotYet:
+def read_whole(path: str | Path, max_bytes: int, at_rest: Callable[[Stamp], bool]) -> Whole | NotYet:
     """The file's content (of a longer file the first `max_bytes` + 1) as one version that really was there.
 
     `at_rest` is asked only where the kernel cannot say whether there is a writer. Never blocks on a FIFO or a
     device. Raises NotRegularError, and OSError if the file cannot be opened or read.
     """
-    if not stat.S_ISREG(path.stat().st_mode):  # before open, which alone can set a device to work
+    if not stat.S_ISREG(os.stat(path).st_mode):  # before open, which alone can set a device to work
         raise NotRegularError(errno.EINVAL, "not a regular file")
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)

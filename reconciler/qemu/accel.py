@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import stat
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -168,8 +167,6 @@ def _both(mode: int, read: int, write: int) -> bool:
 
 def _verdict(qemu: subprocess.Popen[bytes]) -> str | None:
     with qemu:
-        with suppress(OSError):
-            resource.prlimit(qemu.pid, resource.RLIMIT_CORE, (0, 0))
         try:
             _, complaint = qemu.communicate(timeout=TIMEOUT_S)
         except subprocess.TimeoutExpired:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import stat
 import subprocess
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from reconciler.settings import QemuUser
 
 CPU_MAX_S = 10
 MEMORY_MAX_BYTES = 1024**3
+LIMITS = ("prlimit", f"--cpu={CPU_MAX_S}", f"--as={MEMORY_MAX_BYTES}", "--")  # costs 1 ms, and no privilege
 ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
 
 
@@ -100,7 +100,6 @@ class Images:
         except (OSError, subprocess.SubprocessError) as error:
             raise ImageError(f"{what} could not be started: {error}") from error
         with child:
-            _limit(child.pid)
             try:
                 output, complaint = child.communicate(timeout=self.timeout_s)
             except subprocess.TimeoutExpired as error:
@@ -112,7 +111,7 @@ class Images:
 
     def _start(self, image: int, arguments: tuple[str, ...]) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            (self.program, *arguments),
+            (*LIMITS, self.program, *arguments),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -131,13 +130,6 @@ class Images:
 def _name(image: int) -> str:
     """By which a child that has the descriptor opens the same file, whatever lies at its path by then."""
     return f"/proc/self/fd/{image:d}"
-
-
-def _limit(pid: int) -> None:
-    with suppress(OSError):  # it may have ended already
-        resource.prlimit(pid, resource.RLIMIT_CPU, (CPU_MAX_S, CPU_MAX_S))
-        resource.prlimit(pid, resource.RLIMIT_AS, (MEMORY_MAX_BYTES, MEMORY_MAX_BYTES))
-        resource.prlimit(pid, resource.RLIMIT_CORE, (0, 0))
 
 
 def _virtual_size(path: Path, answer: str) -> int:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import os
 import resource
+import select
 import signal
 import stat
 import subprocess
 import threading
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, auto
 from itertools import pairwise
@@ -46,9 +46,13 @@ class Stat:
 
 
 class Processes:
-    """The processes of this host, and those that this agent started. Safe to use from any thread."""
+    """The processes of this host, and those that this agent started. Safe to use from any thread.
+
+    Neither they nor the agent itself leave core files: these would hold the memory of guests.
+    """
 
     def __init__(self, proc: Path = PROC) -> None:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         self._proc = proc
         self._lock = threading.Lock()
         self._children: dict[ProcessHandle, subprocess.Popen[bytes]] = {}
@@ -110,6 +114,23 @@ class Processes:
         if found is None or found.start_ticks != handle.start_ticks:
             return ProcessState.DEAD
         return found.state
+
+    def ends_within(self, handle: ProcessHandle, seconds: float) -> bool:
+        """Whether the process is dead, or dies within so many seconds. Raises StateError."""
+        try:
+            pidfd = os.pidfd_open(handle.pid)
+        except ProcessLookupError:
+            return True
+        except OSError as error:
+            raise StateError(f"cannot take hold of process {handle.pid}: {error}") from error
+        try:
+            if self.state(handle) is not ProcessState.DEAD:
+                poll = select.poll()  # select() knows no descriptor above 1023
+                poll.register(pidfd, select.POLLIN)
+                poll.poll(seconds * 1000)
+        finally:
+            os.close(pidfd)
+        return self.state(handle) is ProcessState.DEAD
 
     def find(self, uuid: str) -> tuple[ProcessHandle, ...]:
         """Every process that has the words `-uuid UUID` in its command line. Raises StateError."""
@@ -235,7 +256,7 @@ def _popen(
     groups: Sequence[int],
     cwd: Path,
 ) -> subprocess.Popen[bytes]:
-    child = subprocess.Popen(
+    return subprocess.Popen(
         list(argv),
         stdin=subprocess.DEVNULL,
         stdout=log,
@@ -249,6 +270,3 @@ def _popen(
         group=user.gid if user else None,
         extra_groups=list(groups) if user else None,
     )
-    with suppress(OSError):  # it may be gone already, and is a child all the same
-        resource.prlimit(child.pid, resource.RLIMIT_CORE, (0, 0))  # a core file would hold the guest's memory
-    return child

@@ -1,8 +1,7 @@
 """One VM's QMP connection: made when it is needed, one command at a time, gone as soon as it is in doubt.
 
 Runs on the loop of `reconciler.qemu.monitor` only. The protocol itself is QEMU's own library, whose client
-stays half-dead after a loss until `disconnect()` is awaited, which raises the cause once more: one task for
-each connection (`_follow`) does that, and nothing else does.
+stays half-dead after a loss until `disconnect()` is awaited, which raises the cause once more.
 """
 
 from __future__ import annotations
@@ -19,9 +18,8 @@ from qemu.qmp import ExecuteError, Message, QMPClient, QMPError, Runstate
 
 from reconciler.model.errors import QmpError, QmpLostError, QmpTimeoutError
 
-ANSWER_MAX_BYTES = 256 * 1024
-"""The longest line that is read. All that we ask is answered in a few kB, and what one QEMU may send at a
-stretch is what the other VMs wait for."""
+CLOSE_S = 1.0  # more than enough: it waits for nobody
+ANSWER_MAX_BYTES = 256 * 1024  # all that we ask is answered in a few kB
 
 
 @dataclass(frozen=True)
@@ -33,10 +31,29 @@ class Command:
     fd: int | None = None
 
 
+class _Client(QMPClient):
+    """QEMU's client, made fair: a QEMU that babbles without end must not keep the loop from the other VMs."""
+
+    async def _do_recv(self) -> Message:
+        await asyncio.sleep(0)
+        return await super()._do_recv()
+
+
 @dataclass(frozen=True, eq=False)
 class _Link:
-    client: QMPClient
+    client: _Client
     socket: socket.socket
+
+    async def close(self) -> None:
+        """Let go of everything, whatever the other end does."""
+        with suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)  # what is still to be written fails, and delays nothing
+        try:
+            with suppress(Exception):
+                async with asyncio.timeout(CLOSE_S):
+                    await self.client.disconnect()
+        finally:
+            self.socket.close()
 
 
 class Session:
@@ -68,10 +85,7 @@ class Session:
         """Close the connection, if there is one, without telling `on_lost`. A command under way fails."""
         link, self._link = self._link, None
         if link is not None:
-            with suppress(OSError):
-                link.socket.shutdown(socket.SHUT_RDWR)  # now nothing can keep disconnect() waiting
-        if self._followers:
-            await asyncio.wait(self._followers)
+            await link.close()
 
     async def _execute(self, command: Command) -> object:
         try:
@@ -89,7 +103,7 @@ class Session:
             raise
 
     async def _connect(self) -> _Link:
-        link = _Link(QMPClient(readbuflen=ANSWER_MAX_BYTES), await _connected_socket(self.path))
+        link = _Link(_Client(readbuflen=ANSWER_MAX_BYTES), await _connected_socket(self.path))
         link.client.events.event_filter = self._hear
         try:
             await link.client.connect(link.socket)
@@ -103,15 +117,13 @@ class Session:
         return link
 
     async def _follow(self, link: _Link) -> None:
-        """Wait for the connection's end, whoever ends it, and clean up after it."""
+        """Wait for the connection's end; clean up after it and tell, unless we ended it ourselves."""
         while link.client.runstate is Runstate.RUNNING:
             await link.client.runstate_changed()
-        with suppress(Exception):
-            await link.client.disconnect()
-        link.socket.close()
         if self._link is link:
             self._link = None
             self._on_lost()
+            await link.close()
 
     def _hear(self, event: Message) -> bool:
         """Pass an event's name on. Refusing it keeps the library from collecting all events for ever."""

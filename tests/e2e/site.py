@@ -142,7 +142,7 @@ class Site:
 
     def command(self, **options: object) -> list[str]:
         """The command line of an agent for this site; options go into its config file."""
-        settings = {"rescanSeconds": 1, "qemuUser": "none", **options}
+        settings = {"rescanSeconds": 1, **options}
         self.config.write_text(yaml.safe_dump(settings))
         where = ["--manifests", self.manifests, "--state-dir", self.state, "--run-dir", self.run]
         words = ["run", "--config", self.config, *where, "--listen", "127.0.0.1:0"]

@@ -14,7 +14,7 @@ from tests.e2e.site import Agent, Site, wait_for
 
 def test_one_broken_file_of_ten_disturbs_none_and_is_reported_with_its_place(site: Site) -> None:
     for n in range(10):
-        site.write(f"vm{n}", state="running" if n in (3, 4) else "stopped")
+        site.write(f"vm{n}", state="running" if n in (3, 4) else "stopped", shutdown={"timeoutSeconds": 1})
     agent = site.agent()
     agent.wait_status("vm3", "running")
     before = site.pid("vm3")
@@ -26,10 +26,10 @@ def test_one_broken_file_of_ten_disturbs_none_and_is_reported_with_its_place(sit
     assert (problem["file"], problem["line"], problem["column"]) == ("vm3.yaml", line, 3)
     assert "spec.memory" in problem["field"]
     assert site.pid("vm3") == before
-    assert agent.condition("vm3", "Stalled")["reason"] == "ManifestInvalid"
+    wait_for("vm3 says so", lambda: agent.condition("vm3", "Stalled").get("reason") == "ManifestInvalid")
     site.edit("vm5", state="running")
     agent.wait_status("vm5", "running")
-    site.write("vm3", state="stopped")
+    site.write("vm3", state="stopped", shutdown={"timeoutSeconds": 1})
     agent.wait_status("vm3", "stopped")
     assert agent.get("/api/vms")[1]["problems"] == []
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import socket
 import struct
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.e2e.site import Site, free_port, wait_for
 
@@ -69,14 +73,19 @@ def test_a_smaller_disk_is_refused_and_nothing_is_lost(site: Site) -> None:
     assert not agent.vm("web")["requiresRestart"]
 
 
-def test_the_screen_and_the_guest_agent_are_there(site: Site, tmp_path: Path) -> None:
+@pytest.fixture
+def anybodys_directory() -> Iterator[Path]:
+    """A directory that QEMU's user may write to; it has none of its own."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o777)
+        yield Path(name)
+
+
+def test_the_screen_and_the_guest_agent_are_there(site: Site, anybodys_directory: Path) -> None:
     site.agent()
     site.write("web", isoPath=site.iso("demo"))
     site.wait_serial("web", "GUEST-READY")
-    shot = tmp_path / "screen.ppm"
-    tmp_path.chmod(0o777)
-    shot.touch()
-    shot.chmod(0o666)
+    shot = anybodys_directory / "screen.ppm"
     assert answer(site, "web", "screendump", filename=str(shot)) == {}
     assert len(set(shot.read_bytes()[100:])) > 1, "the screen is of one colour"
     with socket.socket(socket.AF_UNIX) as client:

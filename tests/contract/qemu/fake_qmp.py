@@ -6,14 +6,14 @@ import json
 import queue
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 GREETING = b'{"QMP": {"version": {"qemu": {"major": 7}}, "capabilities": []}}\n'
 Behaviour = Callable[["FakeQmp", dict[str, object]], bytes | None]
 
 
-def answers(server: FakeQmp, command: dict[str, object]) -> bytes:  # noqa: ARG001 - a Behaviour
+def answers(server: FakeQmp, command: dict[str, object]) -> bytes:
     """Be good: every command returns its own name."""
     return line({"return": command["execute"], "id": command["id"]})
 
@@ -77,13 +77,26 @@ class FakeQmp:
     def _talk(self, client: socket.socket) -> None:
         if self.greeting is not None:
             client.sendall(self.greeting)
-        for text in client.makefile("rb"):
-            command = json.loads(text)
+        for command in _commands(client):
             if command["execute"] == "qmp_capabilities":
                 client.sendall(line({"return": {}, **({"id": command["id"]} if "id" in command else {})}))
                 continue
-            self.seen.append(command["execute"])
+            self.seen.append(str(command["execute"]))
             answer = self.behave(self, command)
             if answer is None:
                 return
             client.sendall(answer)
+
+
+def _commands(client: socket.socket) -> Iterator[dict[str, object]]:
+    """The objects that come; as QEMU, without counting on a line's end between them."""
+    text = ""
+    while data := client.recv(65536):
+        text += data.decode()
+        while text := text.lstrip():
+            try:
+                command, end = json.JSONDecoder().raw_decode(text)
+            except ValueError:
+                break
+            text = text[end:]
+            yield command

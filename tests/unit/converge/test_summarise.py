@@ -8,7 +8,17 @@ import pytest
 
 from reconciler.converge.planner import make_plan
 from reconciler.converge.summarise import Context, summarise
-from reconciler.model.observed import Exit, ExitKind, Fault, Gone, Lifecycle, ObservedVM, Unknown
+from reconciler.model.observed import (
+    Exit,
+    ExitKind,
+    Fault,
+    Gone,
+    Lifecycle,
+    ObservedVM,
+    StopPhase,
+    StopRung,
+    Unknown,
+)
 from reconciler.model.plan import Launch, Outcome
 from reconciler.model.status import ConditionType, Truth, VMState, VMStatus
 from reconciler.model.vm import DesiredVM, PowerState, Problem, Removal, RestartPolicy, VMSpec, Wanted
@@ -77,6 +87,18 @@ def test_what_was_not_found_out_is_unknown_and_says_why() -> None:
     assert status.state is VMState.UNKNOWN
     assert ready(status) == (Truth.UNKNOWN, "QmpTimeout")
     assert status.process == HANDLE
+
+
+def test_a_stop_that_is_under_way_is_a_stop_though_qemu_answers_no_more() -> None:
+    seen = running(desired())
+    phase = StopPhase(StopRung.QUIT, "asked", seen.now_s + 9, ExitKind.STOPPED)
+    mute = replace(
+        seen,
+        lifecycle=replace(seen.lifecycle, stop=phase),
+        process=Unknown("QmpLost", "it hung up", HANDLE),
+    )
+    status = said(desired(OFF), mute)
+    assert (status.state, ready(status)) == (VMState.STOPPING, (Truth.UNKNOWN, "QmpLost"))
 
 
 def test_a_back_off_names_the_next_try() -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from reconciler.manifest.claims import FileMemory
 from reconciler.manifest.departures import HoldReason, Rules
 from reconciler.manifest.holdings import Holdings, confirmed, fold, forgotten, next_look_s, resumed
 from reconciler.manifest.seen import FileView, RootState, Scan
@@ -81,7 +82,7 @@ def test_a_vm_that_moves_between_files_is_not_touched() -> None:
     holdings = after((0, scan_of("web", "db")), (5, moved), (30, moved))
     assert holdings.wanted("web") == vm("web", "other.yaml")
     assert not held(holdings)
-    assert holdings.files == {"other.yaml": ("db", "web")}
+    assert holdings.files == {"other.yaml": FileMemory(("db", "web"), was_sound=True)}
 
 
 def test_a_new_name_in_the_same_file_is_another_vm() -> None:

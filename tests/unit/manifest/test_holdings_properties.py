@@ -37,6 +37,7 @@ class Manifests(RuleBasedStateMachine):
         self.holdings = Holdings("/manifests", "boot-0")
         self.sound_absences: dict[str, list[float]] = {}
         self.unasked: dict[str, float] = {}
+        self.once_sound: set[str] = set()
         self.versions: dict[str, set[DesiredVM]] = {}
 
     # ---- what people do to the files
@@ -61,6 +62,7 @@ class Manifests(RuleBasedStateMachine):
     @rule(names=st.sets(NAMES, min_size=4), passing_s=SECONDS)
     def tidy_up(self, names: set[str], passing_s: float) -> None:
         self.files.clear()
+        self.once_sound.clear()
         for name in names:
             self._write(f"{name}.yaml", {name}, False)
         self._scan(passing_s)
@@ -78,6 +80,7 @@ class Manifests(RuleBasedStateMachine):
     @rule(files=st.sets(st.sampled_from(FILES), max_size=3), passing_s=SECONDS)
     def delete(self, files: set[str], passing_s: float) -> None:
         self.files = {f: v for f, v in self.files.items() if f not in files}
+        self.once_sound -= files
         self._scan(passing_s)
 
     @rule(passing_s=SECONDS)
@@ -95,6 +98,7 @@ class Manifests(RuleBasedStateMachine):
         scan = Scan(root, self.files if root is RootState.PRESENT else {})
         before = self.holdings
         self.holdings = fold(before, scan, self.now_s, RULES)
+        self.once_sound |= {f for f, v in scan.files.items() if isinstance(v, Decoded) and not v.problems}
         self._note_absences(scan, before)
         new = _removed(self.holdings) - _removed(before)
         for name in new:
@@ -111,7 +115,7 @@ class Manifests(RuleBasedStateMachine):
             assert not before.entries[name].last.spec.protect
             assert before.entries[name].hold is not None
 
-    @precondition(lambda self: _removed(self.holdings))
+    @precondition(lambda self: bool(_removed(self.holdings)))
     @rule()
     def complete_the_removals(self) -> None:
         for name in _removed(self.holdings):
@@ -135,18 +139,16 @@ class Manifests(RuleBasedStateMachine):
         """The names that a scan which saw everything did not show."""
         views = scan.files.values()
         shown = {n for v in views if isinstance(v, Decoded) for n in (*v.names, *(d.name for d in v.vms))}
-        sound = (
-            scan.settled and scan.root is RootState.PRESENT and shown and not self._a_file_is_unknown(before)
-        )
+        sound = scan.root is RootState.PRESENT and scan.files and not self._a_file_is_unknown()
         for name in before.entries:
             if name in shown:
                 self.sound_absences.pop(name, None)
             elif sound:
                 self.sound_absences.setdefault(name, []).append(self.now_s)
 
-    def _a_file_is_unknown(self, before: Holdings) -> bool:
-        unsound = {f for f, v in self.files.items() if not isinstance(v, Decoded) or v.problems}
-        return any(not before.files.get(f) and not _names_in(self.files[f]) for f in unsound)
+    def _a_file_is_unknown(self) -> bool:
+        """Whether a file that was never sound says nothing of what it holds."""
+        return any(not _names_in(view) and file not in self.once_sound for file, view in self.files.items())
 
     def _check_removal(self, name: str) -> None:
         absences = self.sound_absences[name]
