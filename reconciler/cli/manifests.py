@@ -120,7 +120,7 @@ def _files(paths: tuple[str, ...]) -> Iterator[tuple[str, Path | None]]:
             yield "<stdin>", None
         elif path.is_dir():
             for candidate in walk(path).candidates:
-                yield str(path / candidate.shown), candidate.path
+                yield str(path / candidate.shown), Path(candidate.path)
         elif path.exists():
             yield text, path
         else:

@@ -36,6 +36,7 @@ class Diary:
         layout = Layout(state_dir, state_dir)
         self.catalog = Catalog(layout, root, Scanner(root, clock), clock, Rules(confirm_s=confirm_s))
         self.looks = 0
+        self.look_again_s: float | None = None
         self.pages: dict[str, list[Wanted]] = {}
         self._turned = threading.Condition()
 
@@ -44,6 +45,7 @@ class Diary:
         refresh = self.catalog.refresh()
         with self._turned:
             self.looks += 1
+            self.look_again_s = refresh.look_again_s
             for name in sorted(refresh.changed):
                 self._note(name, self.catalog.wanted(name))
             self._turned.notify_all()

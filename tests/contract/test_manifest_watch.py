@@ -7,6 +7,7 @@ import errno
 import logging
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import threading
@@ -18,7 +19,7 @@ import pytest
 from watchdog.observers import inotify_c
 
 from reconciler.manifest.watch import Watcher
-from tests.contract.manifest_site import PADDING, PATIENCE_S, Diary, manifest, watched
+from tests.contract.manifest_site import NEVER_S, PADDING, PATIENCE_S, Diary, manifest, watched
 
 
 @pytest.fixture
@@ -128,20 +129,20 @@ def test_our_own_reads_lead_to_no_further_look(root: Path, state: Path) -> None:
     with watched(root, state) as diary:
         (root / "web.yaml").write_text(manifest("web", 600))
         diary.wait_for_memory("web", 600)
-        settled = _looks_when_quiet(diary)
+        settled = _settled(lambda: diary.looks)
         for _ in range(5):
             for path in root.iterdir():
                 path.read_text()
             diary.look()
-        assert _looks_when_quiet(diary) == settled + 5
+        assert _settled(lambda: diary.looks) == settled + 5
 
 
-def _looks_when_quiet(diary: Diary) -> int:
-    """The number of looks, once all that was written so far must have been heard of."""
+def _settled(count: Callable[[], int]) -> int:
+    """A count of looks, once all that was done so far must have been heard of."""
     while True:
-        before = diary.looks
+        before = count()
         time.sleep(0.3)  # silence can only be listened to
-        if diary.looks == before:
+        if count() == before:
             return before
 
 
@@ -156,6 +157,19 @@ def test_a_new_sub_directory_is_watched_and_its_renaming_removes_nothing(root: P
         shutil.move(root / "crew", root / "band")
         write_aside_and_rename(root / "band" / "one" / "shop.yaml", manifest("shop", 700))
         diary.wait_for_memory("shop", 700)
+
+
+def test_a_manifest_that_is_moved_out_of_the_tree_is_noticed_at_once(root: Path, state: Path) -> None:
+    delays_s = []
+    with watched(root, state) as diary:
+        for _ in range(9):
+            begun_s = time.monotonic()
+            (root / "web.yaml").rename(root.with_name("web.yaml"))
+            diary.wait("web is missed", lambda: diary.look_again_s is not None)
+            delays_s.append(time.monotonic() - begun_s)
+            root.with_name("web.yaml").rename(root / "web.yaml")
+            diary.wait("web is back", lambda: diary.look_again_s is None)
+    assert statistics.median(delays_s) < 0.3, "watchdog by itself keeps such an event back for half a second"
 
 
 # ---- git ---------------------------------------------------------------------------------------------
@@ -332,6 +346,30 @@ def test_a_root_that_appears_later_is_found(tmp_path: Path, state: Path) -> None
         diary.wait_for_memory("web", 512)
         (root / "web.yaml").write_text(manifest("web", 600))
         diary.wait_for_memory("web", 600)
+
+
+def test_a_root_that_is_deleted_and_made_again_between_two_looks_is_watched_again(root: Path) -> None:
+    seen: list[list[str]] = []
+    first, go_on = threading.Event(), threading.Event()
+
+    def look() -> float | None:
+        seen.append(os.listdir(root))
+        first.set()
+        assert go_on.wait(PATIENCE_S)
+        return None
+
+    watcher = Watcher(root, NEVER_S, look)
+    watcher.start()
+    assert first.wait(PATIENCE_S)
+    shutil.rmtree(root)
+    root.mkdir()  # ext4 gives it the inode of the one before: by that, it is the same directory
+    go_on.set()
+    _settled(lambda: len(seen))
+    assert seen[-1] == []
+    (root / "web.yaml").write_text(manifest("web"))
+    _settled(lambda: len(seen))
+    watcher.stop()
+    assert seen[-1] == ["web.yaml"]
 
 
 def test_a_root_whose_parent_appears_later_is_found_by_the_rescan(tmp_path: Path, state: Path) -> None:
