@@ -42,8 +42,9 @@ from reconciler.qemu import binary
 from reconciler.qemu.accel import Prover, kvm_groups
 from reconciler.qemu.exits import ExitWatch
 from reconciler.qemu.images import Images
-from reconciler.qemu.monitor import Monitors
+from reconciler.qemu.monitor import CONNECTION_LOST, Monitors
 from reconciler.qemu.process import Processes
+from reconciler.qemu.view import TELLING_EVENTS
 from reconciler.settings import Settings
 from reconciler.storage.records import Records
 from reconciler.storage.trash import Trash
@@ -119,7 +120,7 @@ def built(
         records, trash, processes = Records(layout), Trash(layout), Processes()
         scanner = Scanner(settings.manifests, clock)
         catalog = Catalog(layout, settings.manifests, scanner, clock, Rules(confirm_s=settings.rescan_s))
-        monitors = Monitors(lambda name, _event: queue.add(name))
+        monitors = Monitors(_telling(queue.add))
         stack.callback(monitors.close)
         exits = ExitWatch(processes, queue.add)
         stack.callback(exits.close)
@@ -164,6 +165,16 @@ def built(
         controller = Controller(parts, settings.workers)
         stack.callback(controller.stop)
         yield Built(layout, records, controller)
+
+
+def _telling(look: Callable[[str], None]) -> Callable[[str, str], None]:
+    """What hears QMP's events: those that may change what is seen of a VM ask for a look at it."""
+
+    def hear(name: str, event: str) -> None:
+        if event in TELLING_EVENTS or event == CONNECTION_LOST:
+            look(name)
+
+    return hear
 
 
 def _make_directories(layout: Layout) -> None:

@@ -114,8 +114,8 @@ class Executor:
                 self._signal(name, signal.SIGTERM)
             case Kill():
                 self._signal(name, signal.SIGKILL)
-            case CleanUp():
-                self._clean_up(name)
+            case CleanUp(handle=handle):
+                self._clean_up(name, handle)
             case SetAside(last=last):
                 self._set_aside(last)
             case Discard():
@@ -161,7 +161,9 @@ class Executor:
         finally:
             os.close(opened.fd)
 
-    def _clean_up(self, name: str) -> None:
+    def _clean_up(self, name: str, handle: ProcessHandle | None) -> None:
+        if handle:
+            self.processes.forget(handle)
         self.monitors.drop(name)
         self.exits.unwatch(name)
         self.ports.release(name)

@@ -193,7 +193,9 @@ def _note_end(process: Gone, record: LaunchRecord, seen: ObservedVM, wish: Wish 
         unanswered=not asked,
         failures=0 if asked else policy.failures_after(seen.lifecycle.failures, ran_s),
     )
-    return Plan(seen.name, (Remember(f"QEMU is gone: {words}", memory), CleanUp("QEMU is gone")))
+    return Plan(
+        seen.name, (Remember(f"QEMU is gone: {words}", memory), CleanUp("QEMU is gone", record.process))
+    )
 
 
 def _end_kind(record: LaunchRecord, seen: ObservedVM) -> ExitKind:

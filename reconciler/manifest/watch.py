@@ -47,6 +47,9 @@ _EVENTS: list[type[FileSystemEvent]] = [
 _PAIRING_S = 0.005
 """How long watchdog keeps the first half of a rename back for the second: its own half second is too long."""
 
+_RENEWALS = 5
+"""How often in a row a tree may change under our hands before the next look goes on with it."""
+
 Look = Callable[[], float | None]
 
 
@@ -122,25 +125,19 @@ class _Sight(FileSystemEventHandler):
         self._blind = False
 
     def renew(self) -> None:
-        """Watch what there is to watch now. Without inotify, say so once and leave it to the rescans."""
-        if self._blind:
-            return
-        targets = _targets(Path(self._root))
-        if targets == self._targets and not self._lost.is_set():
-            return
-        self._lost.clear()
-        self._targets = targets
-        self._real = os.path.realpath(self._root)
-        try:
+        """Watch what there is to watch now. Without inotify, say so once and leave it to the rescans.
+
+        Done when what there is is what is watched, seen after the watches were in place: what appeared while
+        they were being changed made no event.
+        """
+        for _ in range(_RENEWALS):
+            targets = _targets(Path(self._root))
+            if self._blind or (targets == self._targets and not self._lost.is_set()):
+                return
+            self._lost.clear()
+            self._targets = targets
+            self._real = os.path.realpath(self._root)
             self._schedule(targets)
-        except OSError as error:
-            self._blind = True
-            self.close()
-            _LOG.warning(
-                "changes of the manifests are not reported at once, only found by looking now and then: "
-                "inotify: %s (see the sysctls fs.inotify.max_user_watches and max_user_instances)",
-                error.strerror,
-            )
 
     def close(self) -> None:
         """Watch nothing any more."""
@@ -158,19 +155,30 @@ class _Sight(FileSystemEventHandler):
             self._hint()
 
     def _schedule(self, targets: frozenset[_Target]) -> None:
-        if self._observer is None:
-            InotifyMoveEventGrouper.delay = _PAIRING_S
-            self._observer = InotifyObserver()
-            self._observer.start()
-        self._observer.unschedule_all()
-        for target in targets:
-            self._watch(self._observer, target)
+        try:
+            if self._observer is None:
+                InotifyMoveEventGrouper.delay = _PAIRING_S
+                self._observer = InotifyObserver()
+                self._observer.start()
+            self._observer.unschedule_all()
+            for target in targets:
+                self._watch(self._observer, target)
+        except OSError as error:
+            self._blind = True
+            self.close()
+            _LOG.warning(
+                "changes of the manifests are not reported at once, only found by looking now and then: "
+                "inotify: %s (see the sysctls fs.inotify.max_user_watches and max_user_instances)",
+                error.strerror,
+            )
 
     def _watch(self, observer: InotifyObserver, target: _Target) -> None:
         try:
             observer.schedule(self, target.path, recursive=target.recursive, event_filter=_EVENTS)
-        except (FileNotFoundError, NotADirectoryError, PermissionError):
-            self._lost.set()  # it went away meanwhile: the next look sees what is there then
+        except (FileNotFoundError, NotADirectoryError):
+            self._lost.set()
+        except PermissionError:
+            _LOG.info("%s may not be watched: changes there are found by looking now and then", target.path)
 
     def _matters(self, path: str) -> bool:
         if path in (self._root, self._real):

@@ -6,7 +6,7 @@ Next: `reconciler.model.status`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 
 from reconciler.model.observed import Fault, Lifecycle, Medium, ProcessHandle
@@ -130,7 +130,9 @@ class Adopt(Action):
 
 @dataclass(frozen=True)
 class CleanUp(Action):
-    """Remove the sockets of a QEMU that is gone, and give back its port."""
+    """Remove the sockets of a QEMU that is gone, give back its port, and forget its process."""
+
+    handle: ProcessHandle | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)

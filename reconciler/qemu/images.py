@@ -7,7 +7,6 @@ of just that file.
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 import subprocess
@@ -65,13 +64,12 @@ class Images:
                 os.fsync(image)
 
     def inspect(self, path: Path) -> int:
-        """Virtual size in bytes of an image that may be used, running or not. Raises ImageError."""
+        """Virtual size in bytes of an image that may be used, running or not. Raises ImageError.
+
+        The head of the file says all that matters; `qemu-img info` would say it too, 20 ms later at each start.
+        """
         with self._opened(path, os.O_RDONLY) as image:
-            size_bytes = qcow2.virtual_size(os.pread(image, qcow2.HEAD_BYTES, 0), str(path))
-            answer = self._run(image, "info", "-U", "-f", "qcow2", "--output=json", "--", _name(image))
-        if size_bytes != _virtual_size(path, answer):
-            raise ImageError(f"{path} changed while it was looked at")
-        return size_bytes
+            return qcow2.virtual_size(os.pread(image, qcow2.HEAD_BYTES, 0), str(path))
 
     @contextmanager
     def _opened(self, path: Path, flags: int) -> Iterator[int]:
@@ -130,17 +128,3 @@ class Images:
 def _name(image: int) -> str:
     """By which a child that has the descriptor opens the same file, whatever lies at its path by then."""
     return f"/proc/self/fd/{image:d}"
-
-
-def _virtual_size(path: Path, answer: str) -> int:
-    """From the output of `qemu-img info`, which has to agree that the image leads nowhere else."""
-    try:
-        info = json.loads(answer)
-        data_file = info.get("format-specific", {}).get("data", {}).get("data-file")
-        leads_to = info.get("backing-filename") or info.get("full-backing-filename") or data_file
-        size_bytes = int(info["virtual-size"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ImageError(f"{path}: qemu-img's answer is not understood: {answer[:200]!r}") from error
-    if leads_to:
-        raise ImageError(f"{path} leads to another file, {leads_to!r}, and is not used")
-    return size_bytes

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import resource
 import select
+import shutil
 import signal
 import stat
 import subprocess
@@ -80,6 +81,8 @@ class Processes:
         runs.
         """
         boot_id = self.boot_id()
+        if shutil.which(argv[0]) is None:
+            raise SpawnError(f"{argv[0]} could not be started: there is no such program")
         try:
             with _open_log(log_path) as log:
                 child = _popen(argv, log.fileno(), pass_fds, user, groups, cwd)
@@ -257,7 +260,7 @@ def _popen(
     cwd: Path,
 ) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        list(argv),
+        [*_as(user, groups), *argv],
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=log,
@@ -266,7 +269,12 @@ def _popen(
         env={"PATH": os.environ.get("PATH", SEARCH_PATH), "LC_ALL": "C.UTF-8"},
         umask=0o077,
         start_new_session=True,
-        user=user.uid if user else None,
-        group=user.gid if user else None,
-        extra_groups=list(groups) if user else None,
     )
+
+
+def _as(user: QemuUser | None, groups: Sequence[int]) -> tuple[str, ...]:
+    """What drops the privileges before the program. Not Popen, which would copy the agent's memory map for it."""
+    if user is None:
+        return ()
+    extra = f"--groups={','.join(map(str, groups))}" if groups else "--clear-groups"
+    return "setpriv", f"--reuid={user.uid}", f"--regid={user.gid}", extra, "--no-new-privs", "--"

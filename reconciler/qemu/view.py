@@ -7,6 +7,22 @@ from reconciler.model.observed import CdDrive, QemuView
 from reconciler.qemu.answers import Answer, Execute, mapping, mappings, member
 from reconciler.qemu.devices import CD_DRIVE
 
+TELLING_EVENTS = frozenset(
+    {
+        "BLOCK_IO_ERROR",
+        "DEVICE_TRAY_MOVED",
+        "GUEST_PANICKED",
+        "RESET",
+        "RESUME",
+        "SHUTDOWN",
+        "STOP",
+        "SUSPEND",
+        "WAKEUP",
+        "WATCHDOG",
+    }
+)
+"""QMP's events after which a look may show something else. Others (the clock was set, a NIC's filter) come often."""
+
 
 def observe(execute: Execute, uuid: str) -> QemuView:
     """Ask QEMU for its state and its CD drive. Raises QemuError where it fails, or is another VM's QEMU."""

@@ -14,12 +14,15 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from watchdog.observers import inotify_c
+from watchdog.observers.api import ObservedWatch
+from watchdog.observers.inotify import InotifyObserver
 
 from reconciler.manifest.watch import Watcher
-from tests.contract.manifest_site import NEVER_S, PADDING, PATIENCE_S, Diary, manifest, watched
+from tests.contract.manifest_site import NEVER_S, PADDING, PATIENCE_S, manifest, watched
 
 
 @pytest.fixture
@@ -370,6 +373,23 @@ def test_a_root_that_is_deleted_and_made_again_between_two_looks_is_watched_agai
     _settled(lambda: len(seen))
     watcher.stop()
     assert seen[-1] == ["web.yaml"]
+
+
+def test_a_root_that_appears_while_the_watches_are_changed_is_watched(
+    tmp_path: Path, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "later"
+    real = InotifyObserver.schedule
+
+    def appear_and_schedule(self: InotifyObserver, *arguments: Any, **options: Any) -> ObservedWatch:
+        root.mkdir(exist_ok=True)
+        return real(self, *arguments, **options)
+
+    monkeypatch.setattr(InotifyObserver, "schedule", appear_and_schedule)
+    with watched(root, state) as diary:
+        _settled(lambda: diary.looks)
+        (root / "web.yaml").write_text(manifest("web"))
+        diary.wait_for_memory("web", 512)
 
 
 def test_a_root_whose_parent_appears_later_is_found_by_the_rescan(tmp_path: Path, state: Path) -> None:

@@ -11,7 +11,6 @@ from reconciler import agent
 from reconciler.cli.main import main
 from reconciler.converge.launch import LaunchStep
 
-
 STEP = sys.argv.pop(1)
 
 

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.contract.qemu.live import Host
+from reconciler.qemu.process import Processes
+from tests.contract.qemu.live import LAUNCHED, Host
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_qemu_outlives_the_tests() -> Iterator[None]:
+    """The last word, should a test have been torn down half."""
+    yield
+    for handle in LAUNCHED:
+        Processes().send_signal(handle, signal.SIGKILL)
 
 
 @pytest.fixture

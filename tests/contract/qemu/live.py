@@ -33,6 +33,8 @@ QEMU = "qemu-system-x86_64"
 GUEST_TIMEOUT_S = 100.0  # a guest boots in 3 s of an idle CPU; the tests share theirs
 GUESTS = Path(__file__).resolve().parents[3] / ".local" / "guest"
 T = TypeVar("T")
+LAUNCHED: list[ProcessHandle] = []
+"""Every QEMU of this run, so that none outlives it, whatever becomes of its test."""
 
 
 def qemu_user() -> QemuUser | None:
@@ -108,6 +110,7 @@ class LiveVM:
                 groups=(),
                 cwd=Path("/"),
             )
+            LAUNCHED.append(self._handle)
         return self
 
     def look(self) -> QemuView:
@@ -150,23 +153,22 @@ class Host:
         self.monitors = Monitors(lambda name, event: self.events.append((name, event)))
         self.images = Images(self.user)
         self._machine_type = binary.machine_type(QEMU)
-        self._vms: list[LiveVM] = []
+        self._stack = ExitStack()
+        self._stack.callback(self.monitors.close)
 
     def vm(self, spec: VMSpec | None = None) -> LiveVM:
         """A new VM, small and not yet launched."""
         mac = secrets.token_bytes(MAC_RANDOM_BYTES)
         identity = new_identity(str(uuid4()), mac, self._machine_type)
         vm = LiveVM(self, spec or VMSpec(memory_mib=256, cpu_cores=1, disk_size_gib=1), identity)
-        self._vms.append(vm)
+        self._stack.callback(vm.close)
         return vm
 
     def wait_event(self, vm: LiveVM, event: str) -> None:
         wait_for(f"{event} of {vm.name}", lambda: (vm.name, event) in self.events, GUEST_TIMEOUT_S)
 
     def close(self) -> None:
-        for vm in self._vms:
-            vm.close()
-        self.monitors.close()
+        self._stack.close()
 
 
 def _open(path: Path, flags: int, opened: ExitStack) -> int:

@@ -116,6 +116,15 @@ def test_a_name_has_one_process_the_latest(watched: Watched) -> None:
     watched.wait_told("last", "one")
 
 
+def test_a_wake_that_was_meant_for_another_is_no_end(watched: Watched) -> None:
+    """Between the kernel's wake and the look, a pidfd's number may have come to be another process's."""
+    handle = watched.sleeper()
+    watched.watch.watch("one", handle)
+    assert watched.watch._ended([watched.watch._watched["one"].pidfd]) == []
+    watched.end(handle)
+    watched.wait_told("one")
+
+
 def test_what_is_watched_no_longer_is_not_told(watched: Watched) -> None:
     one, last = watched.sleeper(), watched.sleeper()
     watched.watch.watch("one", one)

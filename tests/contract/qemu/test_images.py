@@ -141,15 +141,9 @@ def test_a_qemu_img_that_hangs_is_given_up(disk: Path, short_dir: Path) -> None:
         hung.create(disk, GIB)
 
 
-def test_a_qemu_img_that_lies_or_is_missing_is_an_error(images: Images, disk: Path, short_dir: Path) -> None:
-    images.create(disk, GIB)
-    short_dir.chmod(0o755)
-    for text, words in (("echo nonsense", "not understood"), ('echo {\\"virtual-size\\": 5}', "changed")):
-        lying = Images(images.owner, program=program(short_dir / "img", text))
-        with pytest.raises(ImageError, match=words):
-            lying.inspect(disk)
+def test_a_qemu_img_that_is_missing_is_an_error(images: Images, disk: Path) -> None:
     with pytest.raises(ImageError, match="/no/such/qemu-img"):
-        Images(images.owner, program="/no/such/qemu-img").inspect(disk)
+        Images(images.owner, program="/no/such/qemu-img").create(disk, GIB)
 
 
 def test_qemu_img_has_little_time_and_memory(disk: Path, short_dir: Path) -> None:

@@ -128,6 +128,9 @@ def test_an_answer_that_does_not_come_is_a_timeout(listened: Listened, serve: Se
     with pytest.raises(QmpTimeoutError, match=r"query-status: QEMU gave no answer within 0\.3 s"):
         listened.ask(server, timeout_s=SHORT_S)
     assert SHORT_S <= time.monotonic() - began < SHORT_S + 2
+    server.behave = answers
+    assert listened.ask(server) == "query-status"
+    assert server.connections == 2, "a connection of which nobody knows what comes next was used again"
 
 
 def test_the_deadline_includes_the_greeting(listened: Listened, serve: Serve) -> None:
@@ -200,6 +203,16 @@ def test_events_tell_name_and_event(listened: Listened, serve: Serve) -> None:
     server.send(line({"event": "SHUTDOWN", "data": {"guest": True}, "timestamp": {}}))
     listened.wait_event(server, "SHUTDOWN")
     assert listened.events == [("vm-1", "SHUTDOWN")]
+
+
+def test_events_that_were_told_are_not_kept(listened: Listened, serve: Serve) -> None:
+    server = serve("vm-1")
+    listened.ask(server)
+    server.send(line({"event": "STOP", "timestamp": {}}) * 1000)
+    wait_for("all events", lambda: len(listened.events) == 1000)
+    link = listened.monitors._sessions["vm-1"]._link
+    assert link is not None
+    assert link.client.events.history == ()
 
 
 def test_a_connection_that_ends_while_idle_is_told_and_made_anew_when_needed(
