@@ -34,13 +34,23 @@ from tests.e2e.site import Agent, Site, free_port
 TURNS = 25
 LIMITS = {"file": 2.0, "post": 2.0, "virsh": 0.5}
 SPEC: dict[str, object] = {"memory": 256, "cpuCores": 1, "diskSize": 1}
-DOMAIN = """<domain type='qemu'><name>{name}</name><memory unit='MiB'>256</memory><vcpu>1</vcpu>
-<os><type arch='x86_64' machine='q35'>hvm</type></os><devices><emulator>/usr/bin/qemu-system-x86_64</emulator>
-<disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='{disk}'/><target dev='vda' bus='virtio'/>
-</disk><disk type='file' device='cdrom'><target dev='sda' bus='scsi'/><readonly/></disk><controller type='scsi'
-model='virtio-scsi'/><interface type='user'><model type='virtio'/></interface><serial type='pty'/><channel type='unix'>
-<target type='virtio' name='org.qemu.guest_agent.0'/></channel><graphics type='vnc' listen='127.0.0.1'/><video><model
-type='vga'/></video><rng model='virtio'><backend model='random'>/dev/urandom</backend></rng></devices></domain>"""
+DOMAIN = """<domain type='qemu'>
+  <name>{name}</name><memory unit='MiB'>256</memory><vcpu>1</vcpu>
+  <os><type arch='x86_64' machine='q35'>hvm</type></os>
+  <devices>
+    <emulator>/usr/bin/qemu-system-x86_64</emulator>
+    <disk type='file' device='disk'>
+      <driver name='qemu' type='qcow2'/><source file='{disk}'/><target dev='vda' bus='virtio'/>
+    </disk>
+    <disk type='file' device='cdrom'><target dev='sda' bus='scsi'/><readonly/></disk>
+    <controller type='scsi' model='virtio-scsi'/>
+    <interface type='user'><model type='virtio'/></interface>
+    <serial type='pty'/>
+    <channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>
+    <graphics type='vnc' listen='127.0.0.1'/><video><model type='vga'/></video>
+    <rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>
+  </devices>
+</domain>"""
 
 
 def main() -> None:

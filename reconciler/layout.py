@@ -56,8 +56,13 @@ class VMDir:
 
     @property
     def serial_log(self) -> Path:
-        """Everything the guest said on its serial console."""
+        """What the guest said on its serial console, until it is cut."""
         return self.path / "serial.log"
+
+    @property
+    def serial_log_before(self) -> Path:
+        """The end of what was cut off last."""
+        return self.path / "serial.log.1"
 
 
 @dataclass(frozen=True)

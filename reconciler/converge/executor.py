@@ -29,6 +29,7 @@ from reconciler.model.plan import (
     Continue,
     CreateDisk,
     CreateIdentity,
+    CutSerialLog,
     Discard,
     GrowDisk,
     Kill,
@@ -48,6 +49,7 @@ from reconciler.qemu.identity import MAC_RANDOM_BYTES, new_identity
 from reconciler.qemu.images import Images
 from reconciler.qemu.monitor import Monitors
 from reconciler.qemu.process import Processes
+from reconciler.storage import logs
 from reconciler.storage.records import Records
 from reconciler.storage.trash import Trash
 
@@ -106,6 +108,8 @@ class Executor:
                 self._qmp(name, "cont")
             case ChangeMedium(medium=medium, force=force):
                 self._change_medium(name, medium, force=force)
+            case CutSerialLog():
+                logs.cut_serial_log(self.layout.vm(name))
             case PowerDown():
                 self._qmp(name, "system_powerdown")
             case Quit():

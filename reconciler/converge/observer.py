@@ -6,8 +6,6 @@ puts its name on the queue. Next: `reconciler.model.observed` for what a look gi
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +33,7 @@ from reconciler.qemu.exits import ExitWatch
 from reconciler.qemu.images import Images
 from reconciler.qemu.monitor import Monitors
 from reconciler.qemu.process import Processes, ProcessState
+from reconciler.storage import logs
 from reconciler.storage.records import Records
 
 LAST_WORDS_BYTES = 2000
@@ -74,6 +73,7 @@ class Observer:
             process=process,
             disk=self._disk(name) if may_start else None,
             medium=self._medium(wanted),
+            serial_log_bytes=logs.size(self.layout.vm(name).serial_log),
         )
 
     def _process(self, name: str, identity: Identity | None, record: LaunchRecord | None) -> Process:
@@ -135,24 +135,10 @@ class Observer:
 
     def _last_words(self, name: str) -> str:
         """The end of QEMU's stderr, without its time stamps: on one line, for a message."""
-        text = read_tail(self.layout.vm(name).qemu_log, LAST_WORDS_BYTES)
+        text = logs.read_tail(self.layout.vm(name).qemu_log, LAST_WORDS_BYTES).decode(errors="replace")
         lines = [line.partition("Z ")[2] or line for line in text.splitlines() if line.strip()]
         return " / ".join(line.strip() for line in lines[-3:])
 
 
 def _wants_running(wanted: Wanted) -> bool:
     return isinstance(wanted, DesiredVM) and wanted.spec.state is PowerState.RUNNING
-
-
-def read_tail(path: Path, limit_bytes: int) -> str:
-    """The last bytes of a log as text; empty where there is none. Never follows a link."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return ""
-    with os.fdopen(descriptor, "rb") as file:
-        size = os.fstat(descriptor).st_size
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return ""
-        file.seek(max(0, size - limit_bytes))
-        return file.read(limit_bytes).decode(errors="replace")

@@ -32,6 +32,7 @@ from reconciler.model.plan import (
     Continue,
     CreateDisk,
     CreateIdentity,
+    CutSerialLog,
     Discard,
     GrowDisk,
     Launch,
@@ -44,6 +45,8 @@ from reconciler.model.vm import DeletionPolicy, DesiredVM, PowerState, Removal, 
 from reconciler.qemu.fields import pending_changes
 
 GIB = 1024**3
+MIB = 1024**2
+SERIAL_LOG_MAX_BYTES = 16 * MIB  # a guest writes what it likes, and must not fill the host's disk
 LOOK_AGAIN_UNKNOWN_S = 5.0
 LOOK_AGAIN_BLOCKED_S = 30.0  # what blocks is often a file that somebody is still copying
 
@@ -131,6 +134,8 @@ def _running(process: Alive, desired: DesiredVM, seen: ObservedVM) -> Plan:
     drive, medium = process.qemu.cd, seen.medium
     if drive and not isinstance(medium, Fault) and drive.node_name != (medium.node_name if medium else None):
         actions.append(ChangeMedium(_medium_cause(drive.node_name, medium), medium))
+    if seen.serial_log_bytes > SERIAL_LOG_MAX_BYTES:
+        actions.append(CutSerialLog(f"it has grown to {seen.serial_log_bytes // MIB} MiB"))
     pending = pending_changes(record.spec, record.vnc_port, desired.spec, record.accel) if record else ()
     shrink = _shrink(desired, record.spec.disk_size_gib * GIB) if record else None
     if shrink:

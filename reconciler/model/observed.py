@@ -193,6 +193,7 @@ class ObservedVM:
 
     `disk` and `medium` are a `Fault` where they must not or cannot be used; `medium` is None where the manifest
     wants an empty drive; `disk` is None where there is none yet, and is looked at only before a start.
+    `serial_log_bytes` is how much of the guest's serial console has been written down.
     """
 
     name: str
@@ -204,3 +205,4 @@ class ObservedVM:
     process: Process
     disk: Disk | Fault | None
     medium: Medium | Fault | None
+    serial_log_bytes: int = 0

@@ -82,6 +82,11 @@ class ChangeMedium(Action):
 
 
 @dataclass(frozen=True)
+class CutSerialLog(Action):
+    """Begin the serial console's log anew; the end of it is kept aside."""
+
+
+@dataclass(frozen=True)
 class PowerDown(Action):
     """Press the power button (QMP `system_powerdown`)."""
 

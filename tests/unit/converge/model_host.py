@@ -26,6 +26,7 @@ from reconciler.model.plan import (
     Continue,
     CreateDisk,
     CreateIdentity,
+    CutSerialLog,
     Discard,
     GrowDisk,
     Kill,
@@ -133,7 +134,7 @@ class Host:
                 self.seen = replace(self.seen, process=Gone(0))
             case SetAside() | Discard():
                 self.seen = replace(blank(self.seen.now_s))
-            case Adopt() | CleanUp():
+            case Adopt() | CleanUp() | CutSerialLog():
                 pass
             case _:
                 raise AssertionError(f"the model knows no {action!r}")

@@ -184,6 +184,10 @@ class TestRunning:
         plan = make_plan(desired(), replace(running(desired()), process=Alive(HANDLE, view)))
         assert text(plan) == ["ChangeMedium(empty) because the manifest wants the drive empty"]
 
+    def test_a_serial_log_that_has_grown_large_is_cut(self) -> None:
+        chatty = replace(running(desired()), serial_log_bytes=17 * 1024**2)
+        assert text(make_plan(desired(), chatty)) == ["CutSerialLog() because it has grown to 17 MiB"]
+
     @pytest.mark.parametrize(
         ("before", "now", "restarts"),
         [

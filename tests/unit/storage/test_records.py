@@ -13,6 +13,7 @@ from reconciler.layout import Layout
 from reconciler.model.errors import ConflictError, StateError
 from reconciler.model.observed import Exit, ExitKind, Lifecycle, StopPhase, StopRung
 from reconciler.model.vm import PortForward, VMSpec
+from reconciler.storage import logs
 from reconciler.storage.records import Records
 from reconciler.storage.trash import Trash
 from tests.unit.converge.model_host import IDENTITY, desired, record
@@ -132,3 +133,27 @@ class TestTrash:
         trash.discard("web")
         assert not layout.vm("web").path.exists()
         trash.discard("web")
+
+
+class TestLogs:
+    """The tails of logs, and cutting the serial console's."""
+
+    def test_a_cut_keeps_the_end_aside_and_whoever_appends_begins_anew(self, layout: Layout) -> None:
+        home = layout.vm("web")
+        home.path.mkdir(parents=True)
+        with home.serial_log.open("ab", buffering=0) as qemu:
+            qemu.write(b"x" * logs.KEPT_BYTES + b"the end")
+            logs.cut_serial_log(home)
+            qemu.write(b"more")
+        assert home.serial_log.read_bytes() == b"more"
+        assert home.serial_log_before.read_bytes().endswith(b"xthe end")
+        assert home.serial_log_before.stat().st_size == logs.KEPT_BYTES
+
+    def test_a_tail_is_only_ever_read_from_a_regular_file(self, layout: Layout, tmp_path: Path) -> None:
+        (tmp_path / "secret").write_text("secret")
+        (tmp_path / "link").symlink_to(tmp_path / "secret")
+        os.mkfifo(tmp_path / "fifo")
+        for name in ("link", "fifo", "missing"):
+            assert logs.read_tail(tmp_path / name, 100) == b""
+        assert logs.read_tail(tmp_path / "secret", 3) == b"ret"
+        assert (logs.size(tmp_path / "secret"), logs.size(tmp_path / "missing")) == (6, 0)
