@@ -22,6 +22,7 @@ from reconciler.control.board import Board
 from reconciler.control.controller import Controller, Parts, publisher
 from reconciler.control.queue import WorkQueue
 from reconciler.converge.accelerator import Accelerator
+from reconciler.converge.doors import Doors
 from reconciler.converge.executor import Executor
 from reconciler.converge.launch import Launcher, LaunchStep
 from reconciler.converge.observer import Observer
@@ -116,55 +117,71 @@ def built(
     _make_directories(layout)
     with contextlib.ExitStack() as stack:
         stack.enter_context(AgentLock(layout.lock))
-        clock, queue, board = SystemClock(), WorkQueue(), Board()
-        records, trash, processes = Records(layout), Trash(layout), Processes()
-        scanner = Scanner(settings.manifests, clock)
-        catalog = Catalog(layout, settings.manifests, scanner, clock, Rules(confirm_s=settings.rescan_s))
-        monitors = Monitors(_telling(queue.add))
-        stack.callback(monitors.close)
-        exits = ExitWatch(processes, queue.add)
-        stack.callback(exits.close)
-        ports = VncPorts(catalog.vnc_claims)
-        _load_ports(records, ports)
-        images = Images(settings.qemu_user)
-        roots = (layout.images, *settings.iso_roots)
-        version = binary.version(settings.qemu_binary)
-        prover = Prover(settings.qemu_binary, version, clock.boot_id, settings.qemu_user, kvm_groups())
-        launcher = Launcher(
-            layout=layout,
-            records=records,
-            processes=processes,
-            ports=ports,
-            clock=clock,
-            binary=settings.qemu_binary,
-            qemu_version=version,
-            qemu_user=settings.qemu_user,
-            iso_roots=roots,
-            accelerator=Accelerator(lambda: prover.prove(layout.accel)),
-            checkpoint=checkpoint,
-        )
+        queue, board = WorkQueue(), Board()
+        catalog = _catalog(settings, layout)
+        doors = _doors(settings, layout, catalog, queue, stack)
         executor = Executor(
-            layout=layout,
-            records=records,
-            trash=trash,
-            processes=processes,
-            monitors=monitors,
-            exits=exits,
-            ports=ports,
-            launcher=launcher,
-            images=images,
-            clock=clock,
-            iso_roots=roots,
-            machine_type=binary.machine_type(settings.qemu_binary),
-            forget=catalog.forget,
+            doors,
+            _launcher(settings, doors, checkpoint),
+            binary.machine_type(settings.qemu_binary),
+            catalog.forget,
         )
-        observer = Observer(layout, records, processes, monitors, exits, images, clock, roots)
-        reconciler = Reconciler(observer, executor, publisher(board, records), settings.resync_s)
+        publish = publisher(board, doors.records)
+        reconciler = Reconciler(Observer(doors), executor, publish, settings.resync_s)
         store = ManifestStore(settings.manifests)
-        parts = Parts(catalog, store, records, trash, board, queue, reconciler, clock, overrule)
+        parts = Parts(
+            catalog, store, doors.records, doors.trash, board, queue, reconciler, doors.clock, overrule
+        )
         controller = Controller(parts, settings.workers)
         stack.callback(controller.stop)
-        yield Built(layout, records, controller)
+        yield Built(layout, doors.records, controller)
+
+
+def _catalog(settings: Settings, layout: Layout) -> Catalog:
+    clock = SystemClock()
+    scanner = Scanner(settings.manifests, clock)
+    return Catalog(layout, settings.manifests, scanner, clock, Rules(confirm_s=settings.rescan_s))
+
+
+def _doors(
+    settings: Settings, layout: Layout, catalog: Catalog, queue: WorkQueue, stack: contextlib.ExitStack
+) -> Doors:
+    """The doors to the outside world; what happens behind them puts names on the queue."""
+    records, processes = Records(layout), Processes()
+    monitors = Monitors(_telling(queue.add))
+    stack.callback(monitors.close)
+    exits = ExitWatch(processes, queue.add)
+    stack.callback(exits.close)
+    return Doors(
+        layout=layout,
+        records=records,
+        trash=Trash(layout),
+        processes=processes,
+        monitors=monitors,
+        exits=exits,
+        images=Images(settings.qemu_user),
+        ports=_ports(records, catalog),
+        clock=SystemClock(),
+        iso_roots=(layout.images, *settings.iso_roots),
+    )
+
+
+def _launcher(settings: Settings, doors: Doors, checkpoint: Checkpoint) -> Launcher:
+    version = binary.version(settings.qemu_binary)
+    prover = Prover(settings.qemu_binary, version, doors.clock.boot_id, settings.qemu_user, kvm_groups())
+    accelerator = Accelerator(lambda: prover.prove(doors.layout.accel))
+    return Launcher(doors, settings.qemu_binary, version, settings.qemu_user, accelerator, checkpoint)
+
+
+def _ports(records: Records, catalog: Catalog) -> VncPorts:
+    """The book of ports, with what earlier launches hold; a record that cannot be read is told by its own round."""
+    ports = VncPorts(catalog.vnc_claims)
+    for name in records.names():
+        with contextlib.suppress(StateError):
+            identity, launch = records.identity(name), records.lifecycle(name).launch
+            held = launch.vnc_port if launch else None
+            ports.load(name, held=held, chosen=identity.vnc_port if identity else None)
+    return ports
 
 
 def _telling(look: Callable[[str], None]) -> Callable[[str, str], None]:
@@ -193,15 +210,6 @@ def _make_directories(layout: Layout) -> None:
             raise SettingsError(
                 f"{path}: cannot be made: {error.strerror}; choose another directory"
             ) from error
-
-
-def _load_ports(records: Records, ports: VncPorts) -> None:
-    """What earlier launches hold; a record that cannot be read is told by its VM's own round."""
-    for name in records.names():
-        with contextlib.suppress(StateError):
-            identity, launch = records.identity(name), records.lifecycle(name).launch
-            held = launch.vnc_port if launch else None
-            ports.load(name, held=held, chosen=identity.vnc_port if identity else None)
 
 
 def _announce(layout: Layout, settings: Settings, url: str) -> None:

@@ -11,14 +11,11 @@ import secrets
 import shutil
 import signal
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from reconciler.clock import Clock
+from reconciler.converge.doors import Doors
 from reconciler.converge.launch import Launcher
-from reconciler.converge.ports import VncPorts
-from reconciler.layout import Layout
 from reconciler.model.errors import ReconcilerError, StateError
 from reconciler.model.observed import Fault, LaunchRecord, Medium, ProcessHandle
 from reconciler.model.plan import (
@@ -44,14 +41,8 @@ from reconciler.model.plan import (
 )
 from reconciler.model.vm import DesiredVM
 from reconciler.qemu import isos, media
-from reconciler.qemu.exits import ExitWatch
 from reconciler.qemu.identity import MAC_RANDOM_BYTES, new_identity
-from reconciler.qemu.images import Images
-from reconciler.qemu.monitor import Monitors
-from reconciler.qemu.process import Processes
 from reconciler.storage import logs
-from reconciler.storage.records import Records
-from reconciler.storage.trash import Trash
 
 log = logging.getLogger(__name__)
 
@@ -62,20 +53,11 @@ GIB = 1024**3
 class Executor:
     """Does what plans say. One serves all workers, each of which is on another VM.
 
-    `forget` tells the catalog that a removed VM is gone.
+    `machine_type` is the versioned machine that new VMs get; `forget` tells the catalog that a removed VM is gone.
     """
 
-    layout: Layout
-    records: Records
-    trash: Trash
-    processes: Processes
-    monitors: Monitors
-    exits: ExitWatch
-    ports: VncPorts
+    doors: Doors
     launcher: Launcher
-    images: Images
-    clock: Clock
-    iso_roots: Sequence[Path]
     machine_type: str
     forget: Callable[[str], None]
 
@@ -93,13 +75,13 @@ class Executor:
     def _do(self, name: str, action: Action) -> None:
         match action:
             case Remember(lifecycle=lifecycle):
-                self.records.save_lifecycle(name, lifecycle)
+                self.doors.records.save_lifecycle(name, lifecycle)
             case CreateIdentity():
                 self._create_identity(name)
             case CreateDisk(size_gib=size_gib):
                 self._create_disk(name, size_gib)
             case GrowDisk(size_gib=size_gib):
-                self.images.grow(self.layout.vm(name).disk, size_gib * GIB)
+                self.doors.images.grow(self.doors.layout.vm(name).disk, size_gib * GIB)
             case Launch(desired=desired):
                 self.launcher.launch(desired)
             case Adopt(handle=handle):
@@ -109,7 +91,7 @@ class Executor:
             case ChangeMedium(medium=medium, force=force):
                 self._change_medium(name, medium, force=force)
             case CutSerialLog():
-                logs.cut_serial_log(self.layout.vm(name))
+                logs.cut_serial_log(self.doors.layout.vm(name))
             case PowerDown():
                 self._qmp(name, "system_powerdown")
             case Quit():
@@ -123,43 +105,43 @@ class Executor:
             case SetAside(last=last):
                 self._set_aside(last)
             case Discard():
-                self.trash.discard(name)
+                self.doors.trash.discard(name)
                 self._forget(name)
             case _:
                 raise TypeError(f"no hand for {action!r}")
 
     def _record(self, name: str) -> LaunchRecord:
-        record = self.records.lifecycle(name).launch
+        record = self.doors.records.lifecycle(name).launch
         if record is None:
             raise StateError(f"{name}: the record of its launch is gone")
         return record
 
     def _qmp(self, name: str, command: str) -> None:
-        self.monitors.execute(name, self.layout.sockets(self._record(name).uuid).qmp, command)
+        self.doors.monitors.execute(name, self.doors.layout.sockets(self._record(name).uuid).qmp, command)
 
     def _signal(self, name: str, number: signal.Signals) -> None:
         if handle := self._record(name).process:
-            self.processes.send_signal(handle, number)
+            self.doors.processes.send_signal(handle, number)
 
     def _create_identity(self, name: str) -> None:
         mac = secrets.token_bytes(MAC_RANDOM_BYTES)
-        self.records.save_identity(name, new_identity(str(uuid.uuid4()), mac, self.machine_type))
+        self.doors.records.save_identity(name, new_identity(str(uuid.uuid4()), mac, self.machine_type))
 
     def _create_disk(self, name: str, size_gib: int) -> None:
-        self.images.create(self.layout.vm(name).disk, size_gib * GIB)
+        self.doors.images.create(self.doors.layout.vm(name).disk, size_gib * GIB)
 
     def _adopt(self, name: str, handle: ProcessHandle) -> None:
-        lifecycle = self.records.lifecycle(name)
+        lifecycle = self.doors.records.lifecycle(name)
         if lifecycle.launch:
             record = replace(lifecycle.launch, process=handle)
-            self.records.save_lifecycle(name, replace(lifecycle, launch=record))
+            self.doors.records.save_lifecycle(name, replace(lifecycle, launch=record))
 
     def _change_medium(self, name: str, medium: Medium | None, *, force: bool) -> None:
-        execute = self.monitors.session(name, self.layout.sockets(self._record(name).uuid).qmp)
+        execute = self.doors.monitors.session(name, self.doors.layout.sockets(self._record(name).uuid).qmp)
         if medium is None:
             media.eject(execute, force=force)
             return
-        opened = isos.open_medium(medium.path, self.layout.iso, self.iso_roots)
+        opened = isos.open_medium(medium.path, self.doors.layout.iso, self.doors.iso_roots)
         try:
             media.insert(execute, medium.node_name, opened.fd, force=force)
         finally:
@@ -167,19 +149,19 @@ class Executor:
 
     def _clean_up(self, name: str, handle: ProcessHandle | None) -> None:
         if handle:
-            self.processes.forget(handle)
-        self.monitors.drop(name)
-        self.exits.unwatch(name)
-        self.ports.release(name)
-        (self.layout.by_name / name).unlink(missing_ok=True)
-        if identity := self.records.identity(name):
-            shutil.rmtree(self.layout.sockets(identity.uuid).path, ignore_errors=True)
+            self.doors.processes.forget(handle)
+        self.doors.monitors.drop(name)
+        self.doors.exits.unwatch(name)
+        self.doors.ports.release(name)
+        (self.doors.layout.by_name / name).unlink(missing_ok=True)
+        if identity := self.doors.records.identity(name):
+            shutil.rmtree(self.doors.layout.sockets(identity.uuid).path, ignore_errors=True)
 
     def _set_aside(self, last: DesiredVM) -> None:
-        where = self.trash.set_aside(last, self.clock.utc())
+        where = self.doors.trash.set_aside(last, self.doors.clock.utc())
         log.info("%s: set aside in %s; `reconciler restore %s` brings it back", last.name, where, last.name)
         self._forget(last.name)
 
     def _forget(self, name: str) -> None:
-        self.ports.forget(name)
+        self.doors.ports.forget(name)
         self.forget(name)

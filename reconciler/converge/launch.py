@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
-from reconciler.clock import Clock, timestamp
+from reconciler.clock import timestamp
 from reconciler.converge.accelerator import Accelerator
-from reconciler.converge.ports import VncPorts
-from reconciler.layout import Layout, VMDir
+from reconciler.converge.doors import Doors
+from reconciler.layout import VMDir
 from reconciler.model.errors import StateError
 from reconciler.model.observed import Identity, LaunchRecord
 from reconciler.model.vm import Accel, DesiredVM
@@ -25,9 +25,7 @@ from reconciler.qemu import isos, sockets
 from reconciler.qemu.accel import kvm_groups
 from reconciler.qemu.command_line import command_line
 from reconciler.qemu.machine import IsoFd, Machine
-from reconciler.qemu.process import Processes
 from reconciler.settings import QemuUser
-from reconciler.storage.records import Records
 
 
 class LaunchStep(StrEnum):
@@ -42,41 +40,36 @@ class LaunchStep(StrEnum):
 class Launcher:
     """Starts QEMUs. `checkpoint` is told of each step."""
 
-    layout: Layout
-    records: Records
-    processes: Processes
-    ports: VncPorts
-    clock: Clock
+    doors: Doors
     binary: str
     qemu_version: str
     qemu_user: QemuUser | None
-    iso_roots: Sequence[Path]
     accelerator: Accelerator
     checkpoint: Callable[[LaunchStep], None]
 
     def launch(self, desired: DesiredVM) -> None:
         """Start the VM's QEMU, halted. Raises ReconcilerError or OSError; what was opened is closed either way."""
-        identity = self.records.identity(desired.name)
+        identity = self.doors.records.identity(desired.name)
         if identity is None:
             raise StateError(f"{desired.name}: it has no identity yet")
         accel = self.accelerator.choose(desired.spec.accel)
-        port = self.ports.take(desired.name, desired.spec.vnc_port)
+        port = self.doors.ports.take(desired.name, desired.spec.vnc_port)
         if desired.spec.vnc_port is None and identity.vnc_port != port:
             identity = replace(identity, vnc_port=port)
-            self.records.save_identity(desired.name, identity)
+            self.doors.records.save_identity(desired.name, identity)
         with contextlib.ExitStack() as opened:
             try:
                 machine = self._machine(desired, identity, accel, port, opened)
             except BaseException:
-                self.ports.release(desired.name)  # from the intent on, the record of it keeps the port
+                self.doors.ports.release(desired.name)  # from the intent on, the record of it keeps the port
                 raise
             self._spawn(desired, machine)
 
     def _machine(
         self, desired: DesiredVM, identity: Identity, accel: Accel, port: int, opened: contextlib.ExitStack
     ) -> Machine:
-        home = self.layout.vm(desired.name)
-        directory = self.layout.sockets(identity.uuid)
+        home = self.doors.layout.vm(desired.name)
+        directory = self.doors.layout.sockets(identity.uuid)
         self._link(desired.name, directory.path)
         return Machine(
             name=desired.name,
@@ -92,27 +85,27 @@ class Launcher:
 
     def _link(self, name: str, directory: Path) -> None:
         """A readable name for the socket directory, for people."""
-        self.layout.by_name.mkdir(exist_ok=True, mode=0o700)
-        link = self.layout.by_name / name
+        self.doors.layout.by_name.mkdir(exist_ok=True, mode=0o700)
+        link = self.doors.layout.by_name / name
         link.unlink(missing_ok=True)
         link.symlink_to(Path("..") / directory.name)
 
     def _iso(self, desired: DesiredVM, opened: contextlib.ExitStack) -> IsoFd | None:
         if desired.spec.medium is None:
             return None
-        medium = isos.open_medium(desired.spec.medium, self.layout.iso, self.iso_roots)
+        medium = isos.open_medium(desired.spec.medium, self.doors.layout.iso, self.doors.iso_roots)
         opened.callback(os.close, medium.fd)
         return IsoFd(medium.fd, medium.node_name)
 
     def _spawn(self, desired: DesiredVM, machine: Machine) -> None:
         argv = command_line(machine, self.binary)
-        lifecycle = replace(self.records.lifecycle(desired.name), stop=None, unanswered=False)
+        lifecycle = replace(self.doors.records.lifecycle(desired.name), stop=None, unanswered=False)
         record = self._intent(desired, machine, argv)
-        self.records.save_lifecycle(desired.name, replace(lifecycle, launch=record))
+        self.doors.records.save_lifecycle(desired.name, replace(lifecycle, launch=record))
         self.checkpoint(LaunchStep.INTENT_WRITTEN)
-        home = self.layout.vm(desired.name)
+        home = self.doors.layout.vm(desired.name)
         _rotate(home)
-        handle = self.processes.spawn(
+        handle = self.doors.processes.spawn(
             argv,
             log_path=home.qemu_log,
             pass_fds=machine.descriptors,
@@ -121,7 +114,9 @@ class Launcher:
             cwd=Path("/"),
         )
         self.checkpoint(LaunchStep.SPAWNED)
-        self.records.save_lifecycle(desired.name, replace(lifecycle, launch=replace(record, process=handle)))
+        self.doors.records.save_lifecycle(
+            desired.name, replace(lifecycle, launch=replace(record, process=handle))
+        )
         self.checkpoint(LaunchStep.RECORDED)
 
     def _intent(self, desired: DesiredVM, machine: Machine, argv: tuple[str, ...]) -> LaunchRecord:
@@ -133,8 +128,8 @@ class Launcher:
             accel=machine.accel,
             vnc_port=machine.vnc_port,
             qemu_version=self.qemu_version,
-            requested_at=timestamp(self.clock.utc()),
-            requested_s=self.clock.now_s(),
+            requested_at=timestamp(self.doors.clock.utc()),
+            requested_s=self.doors.clock.now_s(),
         )
 
 

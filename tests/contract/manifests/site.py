@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -94,3 +95,19 @@ def watched(
         yield diary
     finally:
         watcher.stop()
+
+
+def settled(count: Callable[[], int]) -> int:
+    """A count of looks, once all that was done so far must have been heard of."""
+    while True:
+        before = count()
+        time.sleep(0.3)  # silence can only be listened to
+        if count() == before:
+            return before
+
+
+def write_aside_and_rename(path: Path, text: str) -> None:
+    """As `vim`, `sed -i` and our own API do."""
+    aside = path.with_name(f".{path.name}.new")
+    aside.write_text(text)
+    aside.rename(path)
