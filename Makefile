@@ -18,6 +18,25 @@ RUN_DIR   := $(LOCAL)/run
 DIRS      := --manifests manifests --state-dir $(STATE_DIR) --run-dir $(RUN_DIR)
 LISTEN    ?= localhost:3000
 
+# The same directories for the command line of whoever is at the terminal: export RECONCILER_CONFIG=…
+CONFIG    := $(LOCAL)/config.yaml
+define CONFIG_TEXT
+# Written by `make run`: where its agent has what. All settings: reconciler run --help
+manifests: $(CURDIR)/manifests
+stateDir: $(CURDIR)/$(STATE_DIR)
+runDir: $(CURDIR)/$(RUN_DIR)
+endef
+
+define WELCOME
+manifests  manifests/*.yaml: edit and save, and the agent does the rest
+commands   export RECONCILER_CONFIG=$(CURDIR)/$(CONFIG)
+           .venv/bin/reconciler get          (describe demo, stop demo, doctor, … : --help)
+console    vncviewer localhost:5900          (the demo's screen; `get` shows the ports of all)
+           tail -f $(STATE_DIR)/vms/demo/serial.log
+the end    Ctrl-C ends the agent, and the VMs go on; `make stop` shuts them down
+
+endef
+
 # One set-up at a time, should two terminals ask for it at once.
 SETUP := mkdir -p $(STAMPS) && flock $(STAMPS)/lock .ci/setup
 
@@ -28,11 +47,13 @@ help: ## this list
 
 setup: $(STAMPS)/system .venv/.project $(STAMPS)/guest ## install what is missing: Debian packages, .venv, the tiny guest
 
-run: setup $(STATE_DIR)/iso/demo.iso ## start the agent on ./manifests; Ctrl-C ends the agent, the VMs go on
+run: setup $(STATE_DIR)/iso/demo.iso ## start the agent on ./manifests; another port: make run LISTEN=localhost:3100
 	@mkdir -p $(RUN_DIR)
+	$(file >$(CONFIG),$(CONFIG_TEXT))
+	$(info $(WELCOME))
 	@exec $(BIN)/reconciler run $(DIRS) --listen $(LISTEN)
 
-stop: ## end the agent of `make run`, shut its VMs down properly
+stop: ## end the agent of `make run`, and shut its VMs down properly
 	@if [[ ! -x $(BIN)/reconciler || ! -d $(STATE_DIR) ]]; then \
 	  echo 'Nothing was ever started here: nothing to stop.'; \
 	else exec $(BIN)/reconciler host-shutdown $(DIRS); fi

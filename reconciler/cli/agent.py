@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import click
 
@@ -10,6 +11,7 @@ from reconciler import lock
 from reconciler.cli.config import Host, load
 from reconciler.cli.logs import set_up
 from reconciler.cli.options import OF_THE_AGENT, settings_options
+from reconciler.cli.output import say
 from reconciler.layout import Layout
 
 
@@ -27,7 +29,12 @@ def run(**flags: str | None) -> int:
     from reconciler import agent
 
     set_up(os.environ)
-    return agent.run(settings)
+    status = agent.run(settings)
+    if sys.stderr.isatty():
+        say(
+            "`reconciler host-shutdown` with the same settings shuts the VMs down; in a checkout, `make stop`"
+        )
+    return status
 
 
 @click.command("host-shutdown", short_help="Shut all VMs down properly.")
@@ -50,4 +57,9 @@ def host_shutdown(timeout_s: float, **flags: str | None) -> int:
     from reconciler import agent
 
     set_up(os.environ)
-    return agent.host_shutdown(settings, timeout_s)
+    status = agent.host_shutdown(settings, timeout_s)
+    if status == 0:
+        say("all VMs are off; no manifest was changed, and the next agent starts those that should run")
+    else:
+        say("not every VM is off, see above; the same command once more goes on with them")
+    return status

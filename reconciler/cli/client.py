@@ -114,10 +114,12 @@ def _accepted(status: int, data: bytes, url: str) -> Answer:
 
 
 def _refusal(answer: Answer) -> str:
+    """The error, and below it what of the details it does not say already."""
     lines = [str(answer.get("error", "the agent refused"))]
     for detail in answer.get("details", ()):
-        field, message = detail.get("field"), detail.get("message")
-        lines.append(f"  {field}: {message}" if field else f"  {message}")
+        field, message = str(detail.get("field") or ""), str(detail.get("message"))
+        if message not in lines[0]:
+            lines.append(f"  {message}" if field in message else f"  {field}: {message}")
     return "\n".join(lines)
 
 
@@ -125,6 +127,7 @@ def _nobody(url: str, error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return f"the agent at {url} does not answer within {READ_TIMEOUT_S:.0f} s"
     return (
-        f"no agent answers at {url} ({error}). `reconciler run` starts one; "
+        f"no agent answers at {url} ({getattr(error, 'strerror', None) or error}). "
+        "`reconciler run` starts one, in a checkout `make run`; "
         "--server or RECONCILER_SERVER names another, --run-dir the directory where one wrote its address"
     )

@@ -9,7 +9,7 @@ import click
 from reconciler.cli.checks import CHECKS, Finding, Level
 from reconciler.cli.config import Host, load
 from reconciler.cli.options import OF_THE_AGENT, settings_options
-from reconciler.cli.output import say
+from reconciler.cli.output import counted, say
 
 COLOURS = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "red"}
 
@@ -28,7 +28,7 @@ def doctor(**flags: str | None) -> int:
         click.echo(_line(finding), color=plain)
     fails = sum(finding.level is Level.FAIL for finding in findings)
     warns = sum(finding.level is Level.WARN for finding in findings)
-    say(f"{fails} failed, {warns} warnings")
+    say(f"{fails} failed, {counted(warns, 'warning')}")
     return 1 if fails else 0
 
 

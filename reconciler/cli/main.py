@@ -35,6 +35,14 @@ COMMANDS = {
 class Commands(click.Group):
     """The subcommands. None is imported before it is needed."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click does; an option before the command most likely belongs behind it."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            where = f"options stand behind the command: reconciler get {error.option_name} …"
+            raise click.UsageError(f"No such option {error.option_name!r} here; {where}", ctx) from error
+
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 -- click's
         """In the order in which they are explained."""
         return list(COMMANDS)

@@ -12,7 +12,7 @@ import click
 
 from reconciler.cli.config import Host, load
 from reconciler.cli.options import settings_options
-from reconciler.cli.output import put, put_json, say
+from reconciler.cli.output import counted, put, put_json, say
 from reconciler.model.vm import DesiredVM, Problem
 
 STDIN = "-"
@@ -55,7 +55,8 @@ def validate(paths: tuple[str, ...], form: str, **flags: str | None) -> int:
         case _:
             for problem in verdict.problems:
                 put(str(problem))
-    say(f"{verdict.files} files, {len(verdict.vms)} VMs, {len(verdict.problems)} problems")
+    counts = (verdict.files, "file"), (len(verdict.vms), "VM"), (len(verdict.problems), "problem")
+    say(", ".join(counted(number, what) for number, what in counts))
     return 1 if verdict.problems else 0
 
 

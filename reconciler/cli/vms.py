@@ -32,6 +32,8 @@ Column = tuple[str, Callable[[Answer], str]]
 @settings_options(OF_CLIENTS)
 def get(name: str | None, output: str, labels: str | None, **flags: str | None) -> None:
     """Show all VMs, or the one called NAME."""
+    if name and labels:
+        raise click.UsageError("NAME and --selector do not go together: leave one of them out")
     agent = Agent.of(load(flags, Host.current()))
     selected = selector.parse(labels) if labels else lambda _: True
     if name:
@@ -65,7 +67,7 @@ def _put(vms: list[Answer], whole: object, output: str) -> None:
             for vm in vms:
                 put(vm["name"])
         case _:
-            _put_as_table(vms, NARROW + WIDE if output == "wide" else NARROW)
+            _put_as_table(vms, WIDE if output == "wide" else NARROW)
 
 
 def _put_as_table(vms: list[Answer], columns: tuple[Column, ...]) -> None:
@@ -76,7 +78,7 @@ def _put_as_table(vms: list[Answer], columns: tuple[Column, ...]) -> None:
 
 
 def uptime(started: str | None, now: datetime) -> str:
-    """How long ago that was, in its two largest units; `-` for never."""
+    """How long ago that was, in its two largest units, or in seconds; `-` for never."""
     if started is None:
         return "-"
     minutes, seconds = divmod(max(0, int((now - datetime.fromisoformat(started)).total_seconds())), 60)
@@ -84,15 +86,18 @@ def uptime(started: str | None, now: datetime) -> str:
     days, hours = divmod(hours, 24)
     if days:
         return f"{days}d{hours}h"
-    return f"{hours}h{minutes}m" if hours else f"{minutes}m{seconds}s"
+    if hours:
+        return f"{hours}h{minutes}m"
+    return f"{minutes}m{seconds}s" if minutes else f"{seconds}s"
 
 
 def note(vm: Answer) -> str:
-    """The one thing worth knowing: the reason of what is not as it should be."""
+    """The one thing worth knowing: the reason of what is not as it should be, or what waits for a restart."""
     stated = {c["type"]: c for c in vm["conditions"]}
     for kind in ("Stalled", "Degraded", "PruneHeld", "Suspended", "RestartRequired"):
         if kind in stated and stated[kind]["status"] == "True":
-            reason = stated[kind]["reason"]
+            said = stated[kind]
+            reason = (kind == "RestartRequired" and said["message"]) or said["reason"]
             return str(kind if reason in {"", kind} else f"{kind}: {reason}")
     ready = stated.get("Ready")
     return str(ready["reason"]) if ready and ready["status"] != "True" else ""
@@ -106,7 +111,9 @@ def _unit(value: object, unit: str) -> str:
     return "-" if value is None else f"{value} {unit}"
 
 
-NARROW: tuple[Column, ...] = (
+_NOTE: Column = ("NOTE", note)  # of any length, so always the last
+
+_FIRST: tuple[Column, ...] = (
     ("NAME", lambda vm: str(vm["name"])),
     ("STATUS", lambda vm: str(vm["status"])),
     ("DESIRED", lambda vm: _shown(vm["desiredState"])),
@@ -114,10 +121,9 @@ NARROW: tuple[Column, ...] = (
     ("MEMORY", lambda vm: _unit(vm["memory"], "MiB")),
     ("VNC", lambda vm: _shown(vm["vncPort"])),
     ("UPTIME", lambda vm: uptime(vm["startTime"], datetime.now(UTC))),
-    ("NOTE", note),
 )
 
-WIDE: tuple[Column, ...] = (
+_MORE: tuple[Column, ...] = (
     ("PID", lambda vm: _shown(vm["pid"])),
     ("DISK", lambda vm: _unit(vm["diskSize"], "GiB")),
     ("NETWORK", lambda vm: _shown(vm["networkType"])),
@@ -125,3 +131,6 @@ WIDE: tuple[Column, ...] = (
     ("ISO", lambda vm: _shown(vm["isoPath"])),
     ("LABELS", lambda vm: _shown(",".join(f"{k}={v}" for k, v in vm["labels"].items()))),
 )
+
+NARROW = (*_FIRST, _NOTE)
+WIDE = (*_FIRST, *_MORE, _NOTE)

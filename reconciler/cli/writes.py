@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+from collections.abc import Iterator
+
 import click
 
-from reconciler.cli.client import Agent, vm_path
+from reconciler.cli.client import Agent, Answer, vm_path
 from reconciler.cli.config import Host, load
 from reconciler.cli.options import OF_CLIENTS, settings_options
 from reconciler.cli.output import put, say
+
+PATIENCE_S = 3.0
+
+
+@contextlib.contextmanager
+def patience(message: str, seconds: float = PATIENCE_S) -> Iterator[None]:
+    """Say why nothing is said, once what goes on inside takes longer than that."""
+    timer = threading.Timer(seconds, say, (message,))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _agent(flags: dict[str, str | None]) -> Agent:
@@ -19,7 +37,8 @@ def _agent(flags: dict[str, str | None]) -> Agent:
 @settings_options(OF_CLIENTS)
 def start(name: str, **flags: str | None) -> None:
     """Set `state: running` in the manifest of NAME, and wait until it runs."""
-    vm = _agent(flags).post(vm_path(name, "start"))["vm"]
+    with patience(f"{name}: not running yet; Ctrl-C ends the waiting, and the agent goes on with the start"):
+        vm = _agent(flags).post(vm_path(name, "start"))["vm"]
     say(f"{name}: started, pid {vm['pid']}")
 
 
@@ -29,7 +48,9 @@ def start(name: str, **flags: str | None) -> None:
 @settings_options(OF_CLIENTS)
 def stop(name: str, force: bool, **flags: str | None) -> None:
     """Set `state: stopped` in the manifest of NAME, and wait until it is off."""
-    _agent(flags).post(vm_path(name, "stop"), {"force": True} if force else None)
+    hint = "" if force else f"; `reconciler stop --force {name}` cuts its power"
+    with patience(f"{name}: the guest is still shutting down. Ctrl-C ends only the waiting{hint}"):
+        _agent(flags).post(vm_path(name, "stop"), {"force": True} if force else None)
     say(f"{name}: stopped")
 
 
@@ -51,15 +72,28 @@ def prune(confirm: bool, **flags: str | None) -> int:
     Disks are set aside, not deleted: `reconciler restore NAME` brings a VM back.
     """
     agent = _agent(flags)
-    held: list[str] = agent.get("/api/vms")["held"]
+    answer = agent.get("/api/vms")
+    held: list[str] = answer["held"]
     if not held:
         say("nothing is held")
         return 0
     if not confirm:
         put("\n".join(held))
-        say("their manifests are gone; `reconciler prune --confirm` stops them and sets their disks aside")
+        for reason in _why_held(answer["vms"]):
+            say(reason)
+        say("`reconciler prune --confirm` stops those listed and sets their disks aside")
         return 0
     released: list[str] = agent.post("/api/prune", {"names": held})["released"]
     put("\n".join(released))
-    say(f"{len(released)} of {len(held)} released: they are stopped, and their disks set aside")
+    say(
+        f"{len(released)} of {len(held)} confirmed: the agent stops them and sets their disks aside; "
+        "`reconciler restore NAME` brings one back"
+    )
     return 0 if set(released) == set(held) else 1
+
+
+def _why_held(vms: list[Answer]) -> Iterator[str]:
+    for vm in vms:
+        for stated in vm["conditions"]:
+            if stated["type"] == "PruneHeld" and stated["status"] == "True":
+                yield f"{vm['name']}: {stated['message']}"

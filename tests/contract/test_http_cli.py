@@ -11,11 +11,12 @@ import pytest
 import yaml
 
 from reconciler.cli.main import main
-from reconciler.model.status import VMState
+from reconciler.model.status import Condition, ConditionType, Truth, VMState
 from reconciler.model.vm import PowerState, Problem, VMSpec
 from tests.contract.http_support import Http, serving
 from tests.contract.memory_controller import Guest, MemoryController, desired
 
+NOW = "2026-01-01T00:00:00.000Z"
 OFF = VMSpec(state=PowerState.STOPPED)
 Captured = pytest.CaptureFixture[str]
 
@@ -133,11 +134,29 @@ def test_prune_lists_and_releases_only_what_is_confirmed(
     assert "nothing is held" in capsys.readouterr().err
     controller.waiting = {"a", "b"}
     assert run("prune") == 0
-    assert capsys.readouterr().out == "a\nb\n"
+    printed = capsys.readouterr()
+    assert printed.out == "a\nb\n"
+    assert "`reconciler prune --confirm`" in printed.err
     assert controller.held() == ("a", "b")
     assert run("prune", "--confirm") == 0
     assert capsys.readouterr().out == "a\nb\n"
     assert controller.held() == ()
+
+
+@pytest.mark.usefixtures("http")
+def test_prune_says_why_each_removal_is_held(controller: MemoryController, capsys: Captured) -> None:
+    controller.has("a", VMState.RUNNING)
+    why = "its manifest a.yaml is gone"
+    controller.states("a", Condition(ConditionType.PRUNE_HELD, Truth.TRUE, "PruneHeld", why, NOW))
+    controller.waiting = {"a"}
+    assert run("prune") == 0
+    assert f"a: {why}" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("http")
+def test_a_name_and_a_selector_together_are_wrong_usage(capsys: Captured) -> None:
+    assert run("get", "web", "-l", "tier=web") == 2
+    assert "do not go together" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("http")
@@ -156,7 +175,7 @@ def test_the_address_is_read_from_the_run_directory(
     assert "no VMs" in capsys.readouterr().err
     assert run("get", "--run-dir", str(tmp_path)) == 1
     printed = capsys.readouterr().err
-    assert f"no agent answers at {client.url}" in printed
+    assert f"no agent answers at {client.url} (Connection refused)" in printed
     assert "`reconciler run` starts one" in printed
 
 

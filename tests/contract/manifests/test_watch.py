@@ -29,12 +29,12 @@ def test_our_own_reads_lead_to_no_further_look(root: Path, state: Path) -> None:
     with watched(root, state) as diary:
         (root / "web.yaml").write_text(manifest("web", 600))
         diary.wait_for_memory("web", 600)
-        settled = settled(lambda: diary.looks)
+        looks = settled(lambda: diary.looks)
         for _ in range(5):
             for path in root.iterdir():
                 path.read_text()
             diary.look()
-        assert settled(lambda: diary.looks) == settled + 5
+        assert settled(lambda: diary.looks) == looks + 5
 
 
 def test_a_new_sub_directory_is_watched_and_its_renaming_removes_nothing(root: Path, state: Path) -> None:

@@ -88,6 +88,11 @@ def test_wrong_usage_exits_with_2(arguments: list[str], capsys: pytest.CaptureFi
     assert "Usage" in capsys.readouterr().err
 
 
+def test_an_option_before_the_command_is_shown_its_place(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--run-dir", "/r", "get") == 2
+    assert "options stand behind the command: reconciler get --run-dir" in capsys.readouterr().err
+
+
 def test_a_wrong_setting_exits_with_2_and_names_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("get", "--server", "localhost:3000") == 2
     assert "server: found 'localhost:3000'" in capsys.readouterr().err
