@@ -49,7 +49,9 @@ def start(name: str, **flags: str | None) -> None:
 def stop(name: str, force: bool, **flags: str | None) -> None:
     """Set `state: stopped` in the manifest of NAME, and wait until it is off."""
     hint = "" if force else f"; `reconciler stop --force {name}` cuts its power"
-    with patience(f"{name}: the guest is still shutting down. Ctrl-C ends only the waiting{hint}"):
+    with patience(
+        f"{name}: not off yet; the guest was asked to shut down. Ctrl-C ends only the waiting{hint}"
+    ):
         _agent(flags).post(vm_path(name, "stop"), {"force": True} if force else None)
     say(f"{name}: stopped")
 

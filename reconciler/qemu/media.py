@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Mapping
 
 from reconciler.model.errors import MediumLockedError, QemuError, QmpError
 from reconciler.model.observed import CdDrive
@@ -18,6 +19,9 @@ from reconciler.qemu.devices import CD_DRIVE, iso_node
 from reconciler.qemu.view import cd_drive
 
 _NODE = re.compile(r"iso-[0-9a-f]{16}")
+
+
+TRAY_TRIES = 5
 
 
 def node_name(real_path: str) -> str:
@@ -34,11 +38,10 @@ def insert(execute: Execute, node: str, fd: int, *, force: bool = False) -> None
     before = _drive(execute)
     if before.node_name == node and not before.tray_open:
         return
-    _open_tray(execute, force=force)
-    _take_out(execute)
+    _take_out(execute, force=force)
     try:
         _add(execute, node, fd)
-        execute("blockdev-insert-medium", {"id": CD_DRIVE, "node-name": node})
+        _with_open_tray(execute, "blockdev-insert-medium", {"node-name": node}, force=force)
     except QmpError:  # refused, by a QEMU that goes on
         execute("blockdev-close-tray", {"id": CD_DRIVE})
         raise
@@ -48,8 +51,7 @@ def insert(execute: Execute, node: str, fd: int, *, force: bool = False) -> None
 def eject(execute: Execute, *, force: bool = False) -> None:
     """Take out what lies in the drive, and leave it empty and closed. Raises as `insert` does."""
     if _drive(execute).node_name is not None:
-        _open_tray(execute, force=force)
-        _take_out(execute)
+        _take_out(execute, force=force)
         execute("blockdev-close-tray", {"id": CD_DRIVE})
 
 
@@ -58,6 +60,18 @@ def _drive(execute: Execute) -> CdDrive:
     if drive is None:
         raise QemuError(f"this QEMU has no CD drive {CD_DRIVE!r}: it was started without one")
     return drive
+
+
+def _with_open_tray(execute: Execute, command: str, arguments: Mapping[str, object], *, force: bool) -> None:
+    """Run a command that needs the tray open. A guest may close it in between (Linux does, at any access)."""
+    for last_time in (*[False] * TRAY_TRIES, True):
+        _open_tray(execute, force=force)
+        try:
+            execute(command, {"id": CD_DRIVE, **arguments})
+            return
+        except QmpError:
+            if last_time or _drive(execute).tray_open:
+                raise
 
 
 def _open_tray(execute: Execute, *, force: bool) -> None:
@@ -69,10 +83,10 @@ def _open_tray(execute: Execute, *, force: bool) -> None:
         raise MediumLockedError("the guest holds the CD drive locked; unmount the CD there, or use force")
 
 
-def _take_out(execute: Execute) -> None:
+def _take_out(execute: Execute, *, force: bool) -> None:
     """Empty the drive, and give back every block node and descriptor that any medium left behind."""
     if _drive(execute).node_name is not None:
-        execute("blockdev-remove-medium", {"id": CD_DRIVE})
+        _with_open_tray(execute, "blockdev-remove-medium", {}, force=force)
     for node in mappings(execute("query-named-block-nodes", {"flat": True}), "query-named-block-nodes"):
         if _is_ours(node.get("node-name")):
             execute("blockdev-del", {"node-name": node["node-name"]})

@@ -37,6 +37,9 @@ class Started(Processes):
     ) -> ProcessHandle:
         handle = self.spawn(argv, log_path=self.log, pass_fds=fds, user=user, groups=groups, cwd=Path("/"))
         self.handles.append(handle)
+        if user is not None:  # the program that drops the privileges has become the one that was asked for
+            name = Path(argv[0]).name[:15]
+            wait_for(f"{name} runs", lambda: status(handle, "Name") == name)
         return handle
 
     def wait(self, handle: ProcessHandle) -> int | None:

@@ -24,6 +24,8 @@ class Drive:
     fdsets: dict[int, str] = field(default_factory=dict)
     fails: dict[str, Exception] = field(default_factory=dict)
     log: list[str] = field(default_factory=list)
+    guest_closes: int = 0
+    """How often the guest closes the tray as soon as it is open."""
 
     def __call__(
         self, command: str, arguments: Mapping[str, object] | None = None, *, fd: int | None = None
@@ -56,11 +58,13 @@ class Drive:
         return {}
 
     def blockdev_remove_medium(self, id: str) -> object:  # noqa: A002
+        self._let_the_guest_close_it()
         self._refuse_unless(id == "cd0" and self.tray_open, "Tray of device 'cd0' is not open")
         self.medium = None
         return {}
 
     def blockdev_insert_medium(self, id: str, node_name: str) -> object:  # noqa: A002
+        self._let_the_guest_close_it()
         self._refuse_unless(id == "cd0" and self.tray_open and not self.medium, "cannot insert")
         self._refuse_unless(node_name in self.nodes, "Cannot find node")
         self.medium = node_name
@@ -89,6 +93,11 @@ class Drive:
     def remove_fd(self, fdset_id: int) -> object:
         del self.fdsets[fdset_id]
         return {}
+
+    def _let_the_guest_close_it(self) -> None:
+        if self.guest_closes:
+            self.guest_closes -= 1
+            self.tray_open = False
 
     def _refuse_unless(self, allowed: bool, words: str) -> None:
         if not allowed:
@@ -191,3 +200,15 @@ def test_a_node_name_fits_and_tells_paths_apart() -> None:
     names = {node_name(p) for p in ("/srv/iso/a.iso", "/srv/iso/b.iso", "/srv/iso/\udcff.iso")}
     assert len(names) == 3
     assert all(len(f"{n}-file") <= 31 and n.startswith("iso-") for n in names)
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_guest_that_closes_the_tray_in_between_is_met_with_patience(times: int) -> None:
+    drive = loaded(guest_closes=times)
+    insert(drive, NEW, 42)
+    assert_holds(drive, NEW)
+
+
+def test_one_that_never_leaves_it_open_is_an_error_in_the_end() -> None:
+    with pytest.raises(QmpError, match="not open"):
+        eject(loaded(guest_closes=1000))
