@@ -48,7 +48,6 @@ help: ## this list
 setup: $(STAMPS)/system .venv/.project $(STAMPS)/guest ## install what is missing: Debian packages, .venv, the tiny guest
 
 run: setup $(STATE_DIR)/iso/demo.iso ## start the agent on ./manifests; another port: make run LISTEN=localhost:3100
-	@mkdir -p $(RUN_DIR)
 	$(file >$(CONFIG),$(CONFIG_TEXT))
 	$(info $(WELCOME))
 	@exec $(BIN)/reconciler run $(DIRS) --listen $(LISTEN)
@@ -110,7 +109,7 @@ $(STAMPS)/guest: $(GUEST_FILES) .ci/setup | $(STAMPS)/system
 # The demo's ISO where a manifest's relative isoPath is looked for. Replaced by rename, so that a running
 # VM keeps the file it has open.
 $(STATE_DIR)/iso/demo.iso: $(STAMPS)/guest
-	@mkdir -p $(@D)
+	@umask 077 && mkdir -p $(@D)
 	@ln -f $(LOCAL)/guest/demo.iso $@.new 2>/dev/null || cp --reflink=auto $(LOCAL)/guest/demo.iso $@.new
 	@mv -f $@.new $@
 	@touch $@
