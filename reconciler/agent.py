@@ -10,10 +10,9 @@ import json
 import logging
 import os
 import signal
-import sys
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from queue import SimpleQueue
 
 from reconciler import durable
 from reconciler.api import server
@@ -60,17 +59,17 @@ def run(settings: Settings, *, checkpoint: Checkpoint = lambda _: None) -> int:
 
     `checkpoint` is told of each step of a launch. Raises SettingsError or StateError where it cannot begin.
     """
-    ended = threading.Event()
+    ended: SimpleQueue[int] = SimpleQueue()  # which a signal handler may use, unlike an Event
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.set())
+        signal.signal(number, lambda caught, _: ended.put(caught))
     with built(settings, checkpoint) as parts:
         api = server.build(parts.controller, settings)
-        watcher = Watcher(settings.manifests, settings.rescan_s, parts.controller.scan)
+        watcher = Watcher(settings.manifests, settings.rescan_s, parts.controller.watch)
         parts.controller.start()
         watcher.start()
         api.start()
         _announce(parts.layout, settings, api.address)
-        ended.wait()
+        ended.get()
         log.info("ending; the VMs go on")
         api.close()
         watcher.stop()
@@ -78,7 +77,7 @@ def run(settings: Settings, *, checkpoint: Checkpoint = lambda _: None) -> int:
 
 
 def host_shutdown(settings: Settings, timeout_s: float) -> int:
-    """End the running agent, if there is one, and stop every VM; their manifests stay as they are.
+    """End the running agent, if there is one, and stop every VM; their manifests stay as they are, and unread.
 
     Returns 0 when every VM is off within `timeout_s`, else 1.
     """
@@ -86,13 +85,14 @@ def host_shutdown(settings: Settings, timeout_s: float) -> int:
     _end_other_agent(layout)
     with built(settings, lambda _: None, overrule=_stopped) as parts:
         controller = parts.controller
-        controller.start()
-        controller.scan()
-        for name in parts.records.names():
+        names = parts.records.names()
+        for name in names:
             if controller.wanted(name) is None:
-                controller.ask(name, Wish.STOP)
-        controller.board.wait_for_all(lambda _: controller.ready(), timeout_s)
-        done = controller.board.wait_for_all(lambda all_: all(map(_is_off, all_)), timeout_s)
+                controller.look(name, Wish.STOP)
+        controller.start()
+        done = controller.board.wait_for_all(
+            lambda found: {s.name for s in found} >= set(names) and all(map(_is_off, found)), timeout_s
+        )
         for status in controller.board.all():
             if not _is_off(status):
                 log.error("%s: is still %s", status.name, status.state)
@@ -178,8 +178,8 @@ def _ports(records: Records, catalog: Catalog) -> VncPorts:
     ports = VncPorts(catalog.vnc_claims)
     for name in records.names():
         with contextlib.suppress(StateError):
-            identity, launch = records.identity(name), records.lifecycle(name).launch
-            held = launch.vnc_port if launch else None
+            identity, lifecycle = records.identity(name), records.lifecycle(name)
+            held = lifecycle.launch.vnc_port if lifecycle and lifecycle.launch else None
             ports.load(name, held=held, chosen=identity.vnc_port if identity else None)
     return ports
 
@@ -214,10 +214,13 @@ def _make_directories(layout: Layout) -> None:
 
 def _announce(layout: Layout, settings: Settings, url: str) -> None:
     """Say where the API is: to the command line by a file, to the one who started the agent in words."""
-    durable.write(layout.address, json.dumps({"url": url, "pid": os.getpid()}).encode() + b"\n")
+    try:
+        durable.write(layout.address, json.dumps({"url": url, "pid": os.getpid()}).encode() + b"\n")
+    except OSError as error:
+        log.warning(
+            "%s: cannot be written (%s): give the command line --server %s", layout.address, error, url
+        )
     log.info("listening on %s, manifests in %s", url, settings.manifests)
-    if sys.stdout.isatty():
-        log.info("Ctrl-C ends the agent; the VMs go on until their manifests, or `make stop`, say otherwise")
 
 
 def _stopped(wanted: Wanted) -> Wanted:

@@ -6,12 +6,19 @@ Rename without fsync lost everything in ten of ten simulated power cuts; this or
 from __future__ import annotations
 
 import os
+import re
+import stat
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 Owner = tuple[int, int]
+
+_PREFIX, _SUFFIX = ".reconciler-", ".tmp"
+_IS_ASIDE = re.compile(re.escape(_PREFIX) + "[a-z0-9_]{8}" + re.escape(_SUFFIX)).fullmatch
+_ABANDONED_AFTER_S = 3600.0
 
 
 def _always() -> None:
@@ -47,7 +54,7 @@ def create(path: Path, data: bytes, *, mode: int = 0o600, owner: Owner | None = 
 @contextmanager
 def _written_aside(path: Path, data: bytes, mode: int, owner: Owner | None) -> Iterator[Path]:
     """A hidden file beside `path` with the data safely on disk; gone afterwards, unless it was renamed."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    descriptor, name = tempfile.mkstemp(prefix=_PREFIX, suffix=_SUFFIX, dir=path.parent)
     temporary = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -60,6 +67,27 @@ def _written_aside(path: Path, data: bytes, mode: int, owner: Owner | None) -> I
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sweep(directory: Path) -> tuple[Path, ...]:
+    """Remove what writers left aside, below `directory` too, that were killed more than an hour ago.
+
+    Only regular files with the very names that `write` and `create` make are touched, and no link is followed.
+    Never raises: what cannot be removed stays. Returns what was removed.
+    """
+    found = (Path(top, name) for top, _, names in os.walk(directory) for name in names if _IS_ASIDE(name))
+    return tuple(path for path in found if _removed_if_old(path))
+
+
+def _removed_if_old(path: Path) -> bool:
+    try:
+        seen = path.lstat()
+        if not stat.S_ISREG(seen.st_mode) or time.time() - seen.st_mtime < _ABANDONED_AFTER_S:
+            return False
+        path.unlink()
+    except OSError:
+        return False
+    return True
 
 
 def sync_directory(path: Path) -> None:

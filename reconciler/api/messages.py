@@ -68,6 +68,10 @@ RESTORED = Text("虚拟机已恢复", "The VM was restored")
 PRUNED = Text("已确认删除所列虚拟机", "The removal of the VMs listed is confirmed")
 
 UNSETTLED = Text("在期限内未见结果，代理会继续执行", "not seen to be done in time; the agent goes on with it")
+UNREAD = Text(
+    "清单已写入但尚未被读取（git 是否正在该目录中运行？），代理会继续执行",
+    "the manifest is written and not read yet (is git at work there?); the agent goes on with it",
+)
 BUSY = Text(
     "等待中的写操作过多；清单已写入，代理会继续执行",
     "too many writes are being waited for; the manifest is written, and the agent goes on with it",

@@ -26,6 +26,7 @@ EDIT_ATTEMPTS = 3
 START_TIMEOUT_S = 60.0
 STOP_GRACE_S = 30.0  # on top of the guest's own time: the rest of the stop ladder
 FIRST_LOOK_TIMEOUT_S = 5.0
+READ_ATTEMPTS, READ_PAUSE_S = 25, 0.2  # a git at work in the directory is mostly done in a moment
 
 
 class Operations:
@@ -49,8 +50,8 @@ class Operations:
                 self._write(operation, name, wanted)
             case Does.ASK:
                 pass
-        ticket = self._controller.ask(name, Wish.FORCE_STOP if force else operation.wish)
-        return self._see_through(operation, name, ticket, _timeout_s(operation, row, wanted, force=force))
+        wish = Wish.FORCE_STOP if force else operation.wish
+        return self._see_through(operation, name, wish, _timeout_s(operation, row, wanted, force=force))
 
     def find(self, name: str) -> VMStatus:
         """The latest status. Raises ApiError for no such VM, ManifestError where its file is broken."""
@@ -83,18 +84,42 @@ class Operations:
                 raise from_os(error) from error
         raise ApiError(operation.failed, messages.CONTESTED)
 
-    def _see_through(self, operation: Operation, name: str, ticket: int, timeout_s: float) -> VMStatus | None:
-        """Wait for the outcome, if there is room to wait. Raises ApiError unless it is what was asked for."""
+    def _see_through(
+        self, operation: Operation, name: str, wish: Wish | None, timeout_s: float
+    ) -> VMStatus | None:
+        """Ask, and wait for the outcome, if there is room to wait. Raises ApiError unless it is what was asked for."""
+        if not self._waiting.acquire(blocking=False):
+            self._controller.ask(name, wish)
+            raise _unsettled(operation, self._controller.board.get(name), messages.BUSY)
+        try:
+            ticket = self._ask(operation, name, wish)
+            return self._outcome(operation, name, ticket, timeout_s)
+        finally:
+            self._waiting.release()
 
+    def _ask(self, operation: Operation, name: str, wish: Wish | None) -> int:
+        """Ask until a wish goes to a round that knows what was written, for to another one it means nothing.
+
+        Asking reads the manifests; but nothing that is read counts while git is at work among them.
+        """
+
+        def is_read(_: VMStatus | None = None) -> bool:
+            wanted = self._controller.wanted(name)
+            return not isinstance(wanted, DesiredVM) or wanted.spec.state is operation.target
+
+        for _ in range(READ_ATTEMPTS):
+            was_read = is_read()
+            ticket = self._controller.ask(name, wish)
+            if was_read:
+                return ticket
+            self._controller.board.wait_for(name, is_read, READ_PAUSE_S)
+        raise _unsettled(operation, self._controller.board.get(name), messages.UNREAD)
+
+    def _outcome(self, operation: Operation, name: str, ticket: int, timeout_s: float) -> VMStatus | None:
         def over(status: VMStatus | None) -> bool:
             return (status is None or status.round > ticket) and operation.over(status)
 
-        if not self._waiting.acquire(blocking=False):
-            raise _unsettled(operation, self._controller.board.get(name), messages.BUSY)
-        try:
-            status = self._controller.board.wait_for(name, over, timeout_s)
-        finally:
-            self._waiting.release()
+        status = self._controller.board.wait_for(name, over, timeout_s)
         if not over(status):
             raise _unsettled(operation, status, messages.UNSETTLED)
         if not operation.done(status):

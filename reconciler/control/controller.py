@@ -23,14 +23,16 @@ from reconciler.manifest.edit import Changes
 from reconciler.manifest.store import ManifestStore
 from reconciler.model.errors import ConflictError, StateError
 from reconciler.model.plan import Verdict, Wish
-from reconciler.model.status import VMState, VMStatus
-from reconciler.model.vm import DesiredVM, Problem, Wanted
+from reconciler.model.status import ConditionType, Truth, VMState, VMStatus
+from reconciler.model.vm import DesiredVM, Problem, Removal, Wanted
 from reconciler.storage.records import Records
 from reconciler.storage.trash import Trash
 
 log = logging.getLogger(__name__)
 
 PURGE_EVERY_S = 3600.0
+REMOVAL_TIMEOUT_S = 5.0
+QUIET = {ConditionType.RECONCILING, ConditionType.PRUNE_HELD}  # the actions and the catalog tell of these
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,8 @@ class Controller:
         self._last_round = 0
         self._wishes: dict[str, Wish] = {}
         self._lock = threading.Lock()
-        self._first_look: frozenset[str] | None = None
+        self._read = False  # the manifests, as a whole, at least once
+        self._ready = False
         self._purged_s = -PURGE_EVERY_S
         self._workers = Workers(parts.queue, self._look, workers)
 
@@ -67,14 +70,16 @@ class Controller:
     def scan(self) -> float | None:
         """Read the manifests again and queue what changed; returns in how many seconds to read once more, if so."""
         refresh = self._parts.catalog.refresh()
-        names = refresh.changed
-        if self._first_look is None:
-            names = frozenset(self._parts.catalog.names()) | frozenset(self._parts.records.names())
-            self._first_look = names
-        for name in sorted(names):
+        for name in sorted(refresh.changed):
             self._parts.queue.add(name)
-        self._purge()
+        self._read = self._read or refresh.settled
         return refresh.look_again_s
+
+    def watch(self) -> float | None:
+        """`scan`, and now and then what nobody waits for: deleting from the trash what is due."""
+        look_again_s = self.scan()
+        self._purge()
+        return look_again_s
 
     # ---- asked by people ----------------------------------------------------------------------
 
@@ -91,9 +96,13 @@ class Controller:
         return tuple(sorted(self._parts.catalog.held()))
 
     def ready(self) -> bool:
-        """Whether the manifests were read and every VM was looked at once."""
-        first = self._first_look
-        return first is not None and all(self.board.get(name) or self.wanted(name) is None for name in first)
+        """Whether the manifests were read once, and every VM that they or the records know was looked at."""
+        if not self._ready:
+            self._ready = self._read and all(self.board.get(name) for name in self._known())
+        return self._ready
+
+    def _known(self) -> frozenset[str]:
+        return frozenset(self._parts.catalog.names()) | frozenset(self._parts.records.names())
 
     def ask(self, name: str, wish: Wish | None = None) -> int:
         """Read the manifests, then look at this VM now.
@@ -101,16 +110,16 @@ class Controller:
         Returns a ticket: a status whose round is greater has seen everything that was before this call.
         """
         self.scan()
+        return self.look(name, wish)
+
+    def look(self, name: str, wish: Wish | None = None) -> int:
+        """`ask`, without reading the manifests."""
         with self._lock:
             if wish is not None:
                 self._wishes[name] = wish
             ticket = self._last_round
         self._parts.queue.add(name)
         return ticket
-
-    def look(self, name: str) -> None:
-        """Something happened to this VM: look at it."""
-        self._parts.queue.add(name)
 
     def edit(self, name: str, changes: Changes) -> None:
         """Change the VM's manifest. Raises ManifestError, ConflictError, StateError or OSError."""
@@ -131,8 +140,19 @@ class Controller:
 
         Raises StateError where nothing was set aside, ConflictError where the name or the file is taken.
         """
-        if self._parts.catalog.wanted(name) is not None:
-            raise ConflictError(f"{name}: a manifest of this name exists; remove or rename it first")
+        catalog = self._parts.catalog
+        self.board.wait_for(name, lambda _: not isinstance(catalog.wanted(name), Removal), REMOVAL_TIMEOUT_S)
+        match catalog.wanted(name):
+            case Removal():
+                raise ConflictError(f"{name}: is being removed just now; try again when it is gone")
+            case DesiredVM() if name in catalog.held():
+                raise ConflictError(
+                    f"{name}: was never set aside: its removal is held; put its manifest back"
+                )
+            case DesiredVM(source=source):
+                raise ConflictError(
+                    f"{name}: {source} describes a VM of this name; remove or rename it first"
+                )
         with self._parts.trash.taking_back(name) as (entry, text):
             self._parts.store.create(entry.file, text)
         self.ask(name)
@@ -140,20 +160,26 @@ class Controller:
     # ---- life -----------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin to work on what is queued."""
+        """Begin to work, on every VM that the last agent left word of; the manifests are read by `scan`."""
+        for name in sorted(self._known()):
+            self._parts.queue.add(name)
         self._workers.start()
 
     def stop(self) -> None:
         """Finish the rounds under way, and no more. VMs go on."""
         self._workers.stop()
 
-    def _look(self, name: str) -> Verdict:
+    def _look(self, name: str, retry_s: float) -> Verdict:
         with self._lock:
             number = self._last_round = next(self._rounds)
             wish = self._wishes.pop(name, None)
         catalog = self._parts.catalog
         context = Context(
-            number, catalog.problems_of(name), catalog.held().get(name), previous=self.board.get(name)
+            round=number,
+            retry_s=retry_s,
+            problems=catalog.problems_of(name),
+            held=catalog.held().get(name),
+            previous=self.board.get(name),
         )
         return self._parts.reconciler.round(name, self.wanted(name), wish, context)
 
@@ -166,14 +192,25 @@ class Controller:
             log.info("%s: deleted from the trash: its time was over", name)
 
 
+def _tell(before: VMStatus | None, now: VMStatus) -> None:
+    """Log the conditions that hold now and did not, or not for this reason."""
+    known = {(c.type, c.status, c.reason, c.message) for c in before.conditions} if before else set()
+    for c in now.conditions:
+        if (c.type, c.status, c.reason, c.message) in known or c.type in QUIET:
+            continue
+        well = c.type is ConditionType.READY and c.status is Truth.TRUE
+        log.log(logging.INFO if well else logging.WARNING, "%s: %s: %s", now.name, c.reason, c.message)
+
+
 def publisher(board: Board, records: Records) -> Callable[[VMStatus], None]:
-    """What publishes a status: on the board, unless nothing is left of the VM."""
+    """What publishes a status: on the board, unless nothing is left of the VM; what is new in it, in the log."""
 
     def publish(status: VMStatus) -> None:
         gone = status.desired is None and status.state is VMState.STOPPED
         if gone and not records.exists(status.name):
             board.drop(status.name)
         else:
+            _tell(board.get(status.name), status)
             board.publish(status)
 
     return publish

@@ -1,7 +1,7 @@
 """The workers: threads that take names from the queue and run the round, and the only retry policy there is.
 
 A round that did something is followed by another at once, which sees what came of it. A round that failed is tried
-again after 1 s, doubling to 300 s; so is one that, after many at once, still finds something to do.
+again after 1 s, doubling to 15 s; so is one that, after many at once, still finds something to do.
 Next: `reconciler.control.controller`.
 """
 
@@ -17,14 +17,18 @@ from reconciler.model.plan import Verdict
 log = logging.getLogger(__name__)
 
 RETRY_FIRST_S = 1.0
-RETRY_MAX_S = 300.0
+RETRY_MAX_S = 15.0  # whatever was in the way, this long after it has gone nothing is left of it
 ROUNDS_AT_ONCE = 32  # a start from nothing takes three
 
 
 class Workers:
-    """N threads, each on one VM at a time. `look` is the round for a name; it may raise, which ends nothing."""
+    """N threads, each on one VM at a time.
 
-    def __init__(self, queue: WorkQueue, look: Callable[[str], Verdict], count: int) -> None:
+    `look` is the round for a name, and is told in how many seconds it will be tried again should it fail; it may
+    raise, which ends nothing.
+    """
+
+    def __init__(self, queue: WorkQueue, look: Callable[[str, float], Verdict], count: int) -> None:
         self._queue = queue
         self._look = look
         self._failures: dict[str, int] = {}
@@ -47,20 +51,25 @@ class Workers:
         while (name := self._queue.get()) is not None:
             again_s: float | None = None
             try:
-                again_s = self._again(name, self._look(name))
+                again_s = self._again(name, self._look(name, self._retry_s(name)))
             except Exception:  # one VM's trouble stays its own, whatever it is
                 log.exception("%s: the round broke off", name)
-                again_s = self._again(name, Verdict(None, failed=True))
+                again_s = self._again(name, Verdict(self._retry_s(name), failed=True))
             finally:
                 self._queue.done(name, again_s)
 
     def _again(self, name: str, verdict: Verdict) -> float | None:
-        rounds = self._at_once[name] = self._at_once.get(name, 0) + 1 if verdict.again_s == 0 else 0
-        if verdict.failed or rounds > ROUNDS_AT_ONCE:
-            return self._retry_s(name)
-        self._failures.pop(name, None)
-        return verdict.again_s
+        if verdict.failed:
+            self._failures[name] = self._failures.get(name, 0) + 1
+            return verdict.again_s
+        if verdict.again_s != 0:
+            self._failures.pop(name, None)
+            self._at_once.pop(name, None)
+            return verdict.again_s
+        rounds = self._at_once[name] = self._at_once.get(name, 0) + 1
+        return (
+            0.0 if rounds <= ROUNDS_AT_ONCE else self._again(name, Verdict(self._retry_s(name), failed=True))
+        )
 
     def _retry_s(self, name: str) -> float:
-        count = self._failures[name] = self._failures.get(name, 0) + 1
-        return float(min(RETRY_FIRST_S * 2 ** min(count - 1, 10), RETRY_MAX_S))
+        return float(min(RETRY_FIRST_S * 2 ** min(self._failures.get(name, 0), 10), RETRY_MAX_S))

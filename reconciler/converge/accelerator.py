@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -10,6 +11,8 @@ from reconciler.model.errors import AccelError
 from reconciler.model.observed import Fault
 from reconciler.model.vm import Accel
 from reconciler.qemu.accel import AccelProof, resolve
+
+log = logging.getLogger(__name__)
 
 PROOF_TIMEOUT_S = 30.0
 
@@ -22,7 +25,9 @@ class Accelerator:
         threading.Thread(target=self._run, args=(prove,), name="accelerator", daemon=True).start()
 
     def choose(self, wanted: Accel) -> Accel:
-        """KVM or TCG. Raises AccelError where the manifest insists on what does not work, OSError."""
+        """KVM or TCG. Raises AccelError where the manifest insists on what does not work."""
+        if wanted is Accel.TCG:
+            return Accel.TCG
         chosen = resolve(wanted, self._proof.result(PROOF_TIMEOUT_S))
         if isinstance(chosen, Fault):
             raise AccelError(chosen.message)
@@ -30,6 +35,12 @@ class Accelerator:
 
     def _run(self, prove: Callable[[], AccelProof]) -> None:
         try:
-            self._proof.set_result(prove())
-        except BaseException as error:
-            self._proof.set_exception(error)
+            proof = prove()
+        except Exception as error:
+            log.exception("the proof of the accelerator broke off")
+            proof = AccelProof(False, f"its proof broke off: {error}", "", "", "")
+        self._proof.set_result(proof)
+        if proof.kvm_usable:
+            log.info("guests run under KVM")
+        else:
+            log.warning("KVM does not work here (%s): guests run under TCG, which is slow", proof.why)

@@ -5,6 +5,7 @@ Starting a QEMU is the longest of them and has `reconciler.converge.launch` to i
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import secrets
@@ -12,7 +13,7 @@ import shutil
 import signal
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from reconciler.converge.doors import Doors
 from reconciler.converge.launch import Launcher
@@ -20,7 +21,6 @@ from reconciler.model.errors import ReconcilerError, StateError
 from reconciler.model.observed import Fault, LaunchRecord, Medium, ProcessHandle
 from reconciler.model.plan import (
     Action,
-    Adopt,
     ChangeMedium,
     CleanUp,
     Continue,
@@ -70,6 +70,9 @@ class Executor:
                 return Outcome(done, action, Fault(error.reason, str(error)))
             except OSError as error:
                 return Outcome(done, action, Fault("HostFailed", f"{type(error).__name__}: {error}"))
+            except Exception as error:  # a defect of ours: said like any other trouble, and this VM's alone
+                log.exception("%s: %s broke off", plan.name, action.render())
+                return Outcome(done, action, Fault("InternalError", f"{type(error).__name__}: {error}"))
         return Outcome(len(plan.actions))
 
     def _do(self, name: str, action: Action) -> None:
@@ -84,8 +87,6 @@ class Executor:
                 self.doors.images.grow(self.doors.layout.vm(name).disk, size_gib * GIB)
             case Launch(desired=desired):
                 self.launcher.launch(desired)
-            case Adopt(handle=handle):
-                self._adopt(name, handle)
             case Continue():
                 self._qmp(name, "cont")
             case ChangeMedium(medium=medium, force=force):
@@ -105,16 +106,17 @@ class Executor:
             case SetAside(last=last):
                 self._set_aside(last)
             case Discard():
+                self._must_be_gone(name)
                 self.doors.trash.discard(name)
                 self._forget(name)
             case _:
                 raise TypeError(f"no hand for {action!r}")
 
     def _record(self, name: str) -> LaunchRecord:
-        record = self.doors.records.lifecycle(name).launch
-        if record is None:
+        lifecycle = self.doors.records.lifecycle(name)
+        if lifecycle is None or lifecycle.launch is None:
             raise StateError(f"{name}: the record of its launch is gone")
-        return record
+        return lifecycle.launch
 
     def _qmp(self, name: str, command: str) -> None:
         self.doors.monitors.execute(name, self.doors.layout.sockets(self._record(name).uuid).qmp, command)
@@ -130,12 +132,6 @@ class Executor:
     def _create_disk(self, name: str, size_gib: int) -> None:
         self.doors.images.create(self.doors.layout.vm(name).disk, size_gib * GIB)
 
-    def _adopt(self, name: str, handle: ProcessHandle) -> None:
-        lifecycle = self.doors.records.lifecycle(name)
-        if lifecycle.launch:
-            record = replace(lifecycle.launch, process=handle)
-            self.doors.records.save_lifecycle(name, replace(lifecycle, launch=record))
-
     def _change_medium(self, name: str, medium: Medium | None, *, force: bool) -> None:
         execute = self.doors.monitors.session(name, self.doors.layout.sockets(self._record(name).uuid).qmp)
         if medium is None:
@@ -148,16 +144,27 @@ class Executor:
             os.close(opened.fd)
 
     def _clean_up(self, name: str, handle: ProcessHandle | None) -> None:
+        """Nothing here may keep a VM from its next start: what is left behind is replaced then."""
+        self.doors.ports.release(name)
+        self.doors.exits.unwatch(name)
         if handle:
             self.doors.processes.forget(handle)
-        self.doors.monitors.drop(name)
-        self.doors.exits.unwatch(name)
-        self.doors.ports.release(name)
-        (self.doors.layout.by_name / name).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            (self.doors.layout.by_name / name).unlink()
         if identity := self.doors.records.identity(name):
             shutil.rmtree(self.doors.layout.sockets(identity.uuid).path, ignore_errors=True)
+        self.doors.monitors.drop(name)
+
+    def _must_be_gone(self, name: str) -> None:
+        """The last look before what cannot be undone: no process bears this VM's UUID. Raises StateError."""
+        identity = self.doors.records.identity(name)
+        for handle in self.doors.processes.find(identity.uuid) if identity else ():
+            raise StateError(
+                f"{name}: a QEMU (pid {handle.pid}) bears its UUID; its disk is left where it is"
+            )
 
     def _set_aside(self, last: DesiredVM) -> None:
+        self._must_be_gone(last.name)
         where = self.doors.trash.set_aside(last, self.doors.clock.utc())
         log.info("%s: set aside in %s; `reconciler restore %s` brings it back", last.name, where, last.name)
         self._forget(last.name)

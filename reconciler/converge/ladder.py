@@ -13,6 +13,7 @@ from reconciler.model.observed import ExitKind, ObservedVM, StopPhase, StopRung
 from reconciler.model.plan import Action, Kill, Plan, PowerDown, Quit, Remember, Terminate, Wish
 
 ACPI_DEFAULT_S = 60.0
+ASK_AGAIN_S = 10.0  # a guest that is still booting does not hear the power button
 RUNG_S = {StopRung.QUIT: 10.0, StopRung.TERM: 5.0, StopRung.KILL: 5.0}
 NEXT = {
     StopRung.ACPI: StopRung.QUIT,
@@ -32,7 +33,7 @@ def begin(
 ) -> Plan:
     """Take the first rung. `timeout_s` is how long the guest may take after the power button."""
     limit_s = RUNG_S.get(rung, timeout_s)
-    return _take(seen, StopPhase(rung, cause, seen.now_s + limit_s, ends_as), limit_s)
+    return _take(seen, StopPhase(rung, cause, seen.now_s + limit_s, ends_as, asked_s=seen.now_s))
 
 
 def climb(seen: ObservedVM, wish: Wish | None, *, guest_off: bool = False, answers: bool = True) -> Plan:
@@ -47,19 +48,33 @@ def climb(seen: ObservedVM, wish: Wish | None, *, guest_off: bool = False, answe
     if wish is Wish.START and stop.ends_as is not ExitKind.STOPPED:
         memory = replace(seen.lifecycle, stop=replace(stop, ends_as=ExitKind.STOPPED))
         return Plan(seen.name, (Remember("a start was asked for, whatever ended it", memory),))
-    early = stop.rung is StopRung.ACPI and (guest_off or wish is Wish.FORCE_STOP)
-    if not early and seen.now_s < stop.deadline_s:
-        return Plan(seen.name, look_again_s=stop.deadline_s - seen.now_s)
+    asking = stop.rung is StopRung.ACPI
+    early = asking and (guest_off or wish is Wish.FORCE_STOP)
+    if early or seen.now_s >= stop.deadline_s:
+        return _take(seen, _next(stop, seen, in_time=early, answers=answers))
+    if asking and answers and seen.now_s >= stop.asked_s + ASK_AGAIN_S:
+        return _take(seen, replace(stop, asked_s=seen.now_s))
+    return Plan(seen.name, look_again_s=_look_again_s(stop, seen.now_s))
+
+
+def _next(stop: StopPhase, seen: ObservedVM, *, in_time: bool, answers: bool) -> StopPhase:
     rung = NEXT[stop.rung]
     if rung is StopRung.QUIT and not answers:
         rung = StopRung.TERM
-    return _take(seen, replace(stop, rung=rung, deadline_s=seen.now_s + RUNG_S[rung]), RUNG_S[rung])
+    late = stop.rung is StopRung.ACPI and not in_time
+    cause = f"{stop.cause}; the guest did not shut down in time" if late else stop.cause
+    return replace(stop, rung=rung, cause=cause, deadline_s=seen.now_s + RUNG_S[rung])
 
 
-def _take(seen: ObservedVM, stop: StopPhase, limit_s: float) -> Plan:
+def _look_again_s(stop: StopPhase, now_s: float) -> float:
+    left_s = stop.deadline_s - now_s
+    return min(left_s, stop.asked_s + ASK_AGAIN_S - now_s) if stop.rung is StopRung.ACPI else left_s
+
+
+def _take(seen: ObservedVM, stop: StopPhase) -> Plan:
     remember, action = Remember(stop.cause, replace(seen.lifecycle, stop=stop)), _action(stop)
     order = (action, remember) if stop.rung is StopRung.ACPI else (remember, action)
-    return Plan(seen.name, order, look_again_s=limit_s)
+    return Plan(seen.name, order, look_again_s=_look_again_s(stop, seen.now_s))
 
 
 def _action(stop: StopPhase) -> Action:

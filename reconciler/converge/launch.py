@@ -19,7 +19,7 @@ from reconciler.converge.accelerator import Accelerator
 from reconciler.converge.doors import Doors
 from reconciler.layout import VMDir
 from reconciler.model.errors import StateError
-from reconciler.model.observed import Identity, LaunchRecord
+from reconciler.model.observed import Identity, LaunchRecord, Lifecycle, ProcessHandle
 from reconciler.model.vm import Accel, DesiredVM
 from reconciler.qemu import isos, sockets
 from reconciler.qemu.accel import kvm_groups
@@ -54,16 +54,29 @@ class Launcher:
             raise StateError(f"{desired.name}: it has no identity yet")
         accel = self.accelerator.choose(desired.spec.accel)
         port = self.doors.ports.take(desired.name, desired.spec.vnc_port)
-        if desired.spec.vnc_port is None and identity.vnc_port != port:
-            identity = replace(identity, vnc_port=port)
-            self.doors.records.save_identity(desired.name, identity)
         with contextlib.ExitStack() as opened:
             try:
+                identity = self._with_port(desired, identity, port)
                 machine = self._machine(desired, identity, accel, port, opened)
+                intent = self._intent(desired, machine)
+                lifecycle = self._declare(desired.name, intent)
             except BaseException:
                 self.doors.ports.release(desired.name)  # from the intent on, the record of it keeps the port
                 raise
-            self._spawn(desired, machine)
+            self.checkpoint(LaunchStep.INTENT_WRITTEN)
+            handle = self._spawn(desired.name, machine, intent)
+            self.checkpoint(LaunchStep.SPAWNED)
+        record = replace(intent, process=handle)
+        self.doors.records.save_lifecycle(desired.name, replace(lifecycle, launch=record))
+        self.checkpoint(LaunchStep.RECORDED)
+
+    def _with_port(self, desired: DesiredVM, identity: Identity, port: int) -> Identity:
+        """The identity, with a port that was chosen just now made durable in it."""
+        if desired.spec.vnc_port is not None or identity.vnc_port == port:
+            return identity
+        identity = replace(identity, vnc_port=port)
+        self.doors.records.save_identity(desired.name, identity)
+        return identity
 
     def _machine(
         self, desired: DesiredVM, identity: Identity, accel: Accel, port: int, opened: contextlib.ExitStack
@@ -97,34 +110,31 @@ class Launcher:
         opened.callback(os.close, medium.fd)
         return IsoFd(medium.fd, medium.node_name)
 
-    def _spawn(self, desired: DesiredVM, machine: Machine) -> None:
-        argv = command_line(machine, self.binary)
-        lifecycle = replace(self.doors.records.lifecycle(desired.name), stop=None, unanswered=False)
-        record = self._intent(desired, machine, argv)
-        self.doors.records.save_lifecycle(desired.name, replace(lifecycle, launch=record))
-        self.checkpoint(LaunchStep.INTENT_WRITTEN)
-        home = self.doors.layout.vm(desired.name)
+    def _declare(self, name: str, intent: LaunchRecord) -> Lifecycle:
+        """Make the intent durable; returns the memory that holds it."""
+        before = self.doors.records.lifecycle(name) or Lifecycle()
+        lifecycle = replace(before, stop=None, unanswered=False, launch=intent)
+        self.doors.records.save_lifecycle(name, lifecycle)
+        return lifecycle
+
+    def _spawn(self, name: str, machine: Machine, intent: LaunchRecord) -> ProcessHandle:
+        home = self.doors.layout.vm(name)
         _rotate(home)
-        handle = self.doors.processes.spawn(
-            argv,
+        return self.doors.processes.spawn(
+            intent.argv,
             log_path=home.qemu_log,
             pass_fds=machine.descriptors,
             user=self.qemu_user,
             groups=kvm_groups() if machine.accel is Accel.KVM else (),
             cwd=Path("/"),
         )
-        self.checkpoint(LaunchStep.SPAWNED)
-        self.doors.records.save_lifecycle(
-            desired.name, replace(lifecycle, launch=replace(record, process=handle))
-        )
-        self.checkpoint(LaunchStep.RECORDED)
 
-    def _intent(self, desired: DesiredVM, machine: Machine, argv: tuple[str, ...]) -> LaunchRecord:
+    def _intent(self, desired: DesiredVM, machine: Machine) -> LaunchRecord:
         return LaunchRecord(
             uuid=machine.identity.uuid,
             generation=desired.generation,
             spec=desired.spec,
-            argv=argv,
+            argv=command_line(machine, self.binary),
             accel=machine.accel,
             vnc_port=machine.vnc_port,
             qemu_version=self.qemu_version,

@@ -6,11 +6,11 @@ puts its name on the queue. Next: `reconciler.model.observed` for what a look gi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from reconciler.clock import timestamp
 from reconciler.converge.doors import Doors
-from reconciler.model.errors import ImageError, QemuError, QmpLostError, StateError
+from reconciler.model.errors import ImageError, QemuError, QmpLostError, QmpTimeoutError, StateError
 from reconciler.model.observed import (
     Alive,
     Disk,
@@ -25,45 +25,58 @@ from reconciler.model.observed import (
     ProcessHandle,
     Unknown,
 )
-from reconciler.model.vm import DesiredVM, PowerState, Wanted
+from reconciler.model.vm import DesiredVM, Wanted
 from reconciler.qemu import isos, view
 from reconciler.qemu.process import ProcessState
 from reconciler.storage import logs
 
+QMP_TIMEOUT_S = 5.0
+MUTE_TIMEOUT_S = 0.5
 LAST_WORDS_BYTES = 2000
 LAST_BREATH_S = 0.5  # a QEMU that ends closes its sockets first, and then gives back its memory
 
 
 @dataclass(frozen=True)
 class Observer:
-    """Looks at VMs. One serves all workers."""
+    """Looks at VMs. One serves all workers.
+
+    `mute` are the VMs whose QEMU did not answer in time when it was last asked: they are given less time, so that
+    many of them do not hold up the others.
+    """
 
     doors: Doors
+    mute: set[str] = field(default_factory=set)
 
     def observe(self, name: str, wanted: Wanted) -> ObservedVM:
         """One look at the VM. What cannot be found out is `Unknown` in the answer; nothing is raised."""
-        identity, lifecycle, process = None, Lifecycle(), None
+        identity: Identity | None = None
+        lifecycle: Lifecycle | None = None
+        process: Process
         try:
             identity = self.doors.records.identity(name)
             lifecycle = self.doors.records.lifecycle(name)
-            process = self._process(name, identity, lifecycle.launch)
+            process = self._process(name, identity, lifecycle)
         except StateError as error:
             process = Unknown(error.reason, str(error))
-        may_start = isinstance(process, Gone) and _wants_running(wanted)
+        except OSError as error:
+            process = Unknown("HostFailed", f"{type(error).__name__}: {error}")
         return ObservedVM(
             name=name,
             now_s=self.doors.clock.now_s(),
             utc=timestamp(self.doors.clock.utc()),
             boot_id=self.doors.clock.boot_id,
             identity=identity,
-            lifecycle=lifecycle,
+            lifecycle=lifecycle or Lifecycle(),
             process=process,
-            disk=self._disk(name) if may_start else None,
+            disk=self._disk(name) if isinstance(wanted, DesiredVM) else None,
             medium=self._medium(wanted),
             serial_log_bytes=logs.size(self.doors.layout.vm(name).serial_log),
         )
 
-    def _process(self, name: str, identity: Identity | None, record: LaunchRecord | None) -> Process:
+    def _process(self, name: str, identity: Identity | None, lifecycle: Lifecycle | None) -> Process:
+        if lifecycle is None:
+            return self._unrecorded(identity) if identity else Gone()
+        record = lifecycle.launch
         if record is None:
             return Gone()
         handle = record.process or self._find(record.uuid)
@@ -72,6 +85,15 @@ class Observer:
         if handle is None or handle.boot_id != self.doors.clock.boot_id:
             return Gone()
         return self._state(name, handle, identity or record)
+
+    def _unrecorded(self, identity: Identity) -> Process:
+        """A VM of which nothing is remembered; before its first start that is so, and later it was lost."""
+        found = self._find(identity.uuid)
+        if not isinstance(found, ProcessHandle):
+            return found or Gone()
+        remedy = f"put lifecycle.json back, or end it (`kill {found.pid}`)"
+        what = f"a QEMU (pid {found.pid}) bears its UUID, and there is no record of its launch"
+        return Unknown("NoRecord", f"{what}; {remedy}", found)
 
     def _find(self, uuid: str) -> ProcessHandle | Unknown | None:
         """The process that came of an intent, searched for by the UUID on its command line."""
@@ -97,35 +119,43 @@ class Observer:
 
     def _ask(self, name: str, handle: ProcessHandle, uuid: str) -> Process:
         path = self.doors.layout.sockets(uuid).qmp
+        timeout_s = MUTE_TIMEOUT_S if name in self.mute else QMP_TIMEOUT_S
         try:
-            seen = view.observe(self.doors.monitors.session(name, path), uuid)
+            seen = view.observe(self.doors.monitors.session(name, path, timeout_s), uuid)
+            self.mute.discard(name)
             return Alive(handle, seen)
         except QemuError as error:
+            if isinstance(error, QmpTimeoutError):
+                self.mute.add(name)
             grace_s = LAST_BREATH_S if isinstance(error, QmpLostError) else 0.0
             if self.doors.processes.ends_within(handle, grace_s):
                 return Gone(self.doors.processes.reap(handle), self._last_words(name))
-            return Unknown(error.reason, f"QEMU (pid {handle.pid}) does not answer: {error}", handle)
+            remedy = f"if it stays so, `kill {handle.pid}` ends it, and the manifest decides"
+            return Unknown(
+                error.reason, f"QEMU (pid {handle.pid}) does not answer: {error}; {remedy}", handle
+            )
 
     def _disk(self, name: str) -> Disk | Fault | None:
         path = self.doors.layout.vm(name).disk
-        if not path.exists():
-            return None
         try:
+            if not path.exists():
+                return None
             return Disk(str(path), self.doors.images.inspect(path))
         except ImageError as error:
             return Fault(error.reason, str(error))
+        except OSError as error:
+            return Fault("DiskFailed", f"the disk {path}: {error.strerror}")
 
     def _medium(self, wanted: Wanted) -> Medium | Fault | None:
         if not isinstance(wanted, DesiredVM) or wanted.spec.medium is None:
             return None
-        return isos.look_at(wanted.spec.medium, self.doors.layout.iso, self.doors.iso_roots)
+        try:
+            return isos.look_at(wanted.spec.medium, self.doors.layout.iso, self.doors.iso_roots)
+        except OSError as error:
+            return Fault("IsoUnreadable", f"spec.isoPath: {wanted.spec.medium!r}: {error.strerror}")
 
     def _last_words(self, name: str) -> str:
         """The end of QEMU's stderr, without its time stamps: on one line, for a message."""
         text = logs.read_tail(self.doors.layout.vm(name).qemu_log, LAST_WORDS_BYTES).decode(errors="replace")
         lines = [line.partition("Z ")[2] or line for line in text.splitlines() if line.strip()]
         return " / ".join(line.strip() for line in lines[-3:])
-
-
-def _wants_running(wanted: Wanted) -> bool:
-    return isinstance(wanted, DesiredVM) and wanted.spec.state is PowerState.RUNNING

@@ -26,7 +26,6 @@ from reconciler.model.observed import (
 )
 from reconciler.model.plan import (
     Action,
-    Adopt,
     ChangeMedium,
     CleanUp,
     Continue,
@@ -36,6 +35,7 @@ from reconciler.model.plan import (
     Discard,
     GrowDisk,
     Launch,
+    PendingChange,
     Plan,
     Remember,
     SetAside,
@@ -60,27 +60,44 @@ ENDED = {
 def make_plan(wanted: Wanted, seen: ObservedVM, wish: Wish | None = None) -> Plan:
     """What to do now about one VM, given what is wanted, what was seen, and what somebody asked for just now."""
     if isinstance(wanted, DesiredVM) and wanted.spec.suspend:
-        return Plan(seen.name)
+        return _suspended(wanted, seen)
     match seen.process:
         case Unknown() as unknown:
-            return _unknown(unknown, seen, wish)
+            return _unknown(unknown, wanted, seen, wish)
         case Alive() as alive:
             return _alive(alive, wanted, seen, wish)
         case Gone() as gone:
             return _gone(gone, wanted, seen, wish)
 
 
-def _unknown(process: Unknown, seen: ObservedVM, wish: Wish | None) -> Plan:
+def _suspended(desired: DesiredVM, seen: ObservedVM) -> Plan:
+    """Nothing is done to the VM; what happens to it is noticed, and what would wait for a restart is said."""
+    match seen.process:
+        case Gone() as gone if seen.lifecycle.launch:
+            return _note_end(gone, seen.lifecycle.launch, seen, None)
+        case Gone():
+            return Plan(seen.name)
+        case Unknown():
+            return Plan(seen.name, pending=_pending(desired, seen), look_again_s=LOOK_AGAIN_UNKNOWN_S)
+        case Alive():
+            return Plan(seen.name, pending=_pending(desired, seen))
+
+
+def _unknown(process: Unknown, wanted: Wanted, seen: ObservedVM, wish: Wish | None) -> Plan:
     """Nothing is killed or started; only a stop that had begun goes on, by signals to the process that is known."""
     if seen.lifecycle.stop and process.handle:
         return ladder.climb(seen, wish, answers=False)
-    return Plan(seen.name, look_again_s=LOOK_AGAIN_UNKNOWN_S)
+    pending = _pending(wanted, seen) if isinstance(wanted, DesiredVM) else ()
+    return Plan(seen.name, pending=pending, look_again_s=LOOK_AGAIN_UNKNOWN_S)
 
 
 def _alive(process: Alive, wanted: Wanted, seen: ObservedVM, wish: Wish | None) -> Plan:
     record = seen.lifecycle.launch
     if record and record.process is None:
-        return Plan(seen.name, (Adopt("QEMU was started, and not yet written down", process.handle),))
+        memory = replace(seen.lifecycle, launch=replace(record, process=process.handle))
+        then = _alive(process, wanted, replace(seen, lifecycle=memory), wish)
+        found = Remember(f"QEMU (pid {process.handle.pid}) was started, and not yet written down", memory)
+        return replace(then, actions=(found, *then.actions))
     state = process.qemu.run_state
     if seen.lifecycle.stop:
         return ladder.climb(seen, wish, guest_off=state in ENDED)
@@ -101,7 +118,7 @@ def _why_stop(wanted: Wanted, record: LaunchRecord | None, wish: Wish | None) ->
         case Removal():
             return "its manifest is gone"
         case DesiredVM(spec=spec) if spec.state is PowerState.STOPPED:
-            return "the manifest says stopped"
+            return "a stop was asked for"
         case DesiredVM(spec=spec) if record and _later(spec.restarted_at, record.spec.restarted_at):
             return f"restartedAt is now {spec.restarted_at}"
         case None if wish in {Wish.STOP, Wish.FORCE_STOP}:
@@ -136,18 +153,29 @@ def _running(process: Alive, desired: DesiredVM, seen: ObservedVM) -> Plan:
         actions.append(ChangeMedium(_medium_cause(drive.node_name, medium), medium))
     if seen.serial_log_bytes > SERIAL_LOG_MAX_BYTES:
         actions.append(CutSerialLog(f"it has grown to {seen.serial_log_bytes // MIB} MiB"))
-    pending = pending_changes(record.spec, record.vnc_port, desired.spec, record.accel) if record else ()
-    shrink = _shrink(desired, record.spec.disk_size_gib * GIB) if record else None
-    if shrink:
-        pending = tuple(p for p in pending if p.field != "diskSize")
+    fault = next((f for f in (medium, seen.disk) if isinstance(f, Fault)), None)
     return Plan(
         seen.name,
         tuple(actions),
-        pending,
-        blocked=shrink,
-        degraded=medium if isinstance(medium, Fault) else None,
-        look_again_s=LOOK_AGAIN_BLOCKED_S if isinstance(medium, Fault) else None,
+        _pending(desired, seen),
+        blocked=_shrink(desired, seen),
+        degraded=fault,
+        look_again_s=LOOK_AGAIN_BLOCKED_S if fault else None,
     )
+
+
+def _pending(desired: DesiredVM, seen: ObservedVM) -> tuple[PendingChange, ...]:
+    """What waits for a restart: the launch against the manifest, and for the disk its true size."""
+    record = seen.lifecycle.launch
+    if record is None:
+        return ()
+    changes = pending_changes(record.spec, record.vnc_port, desired.spec, record.accel)
+    others = tuple(change for change in changes if change.field != "diskSize")
+    wanted = desired.spec.disk_size_gib
+    if not isinstance(seen.disk, Disk) or wanted * GIB <= seen.disk.virtual_size_bytes:
+        return others
+    present = f"{seen.disk.virtual_size_bytes / GIB:g}"
+    return (*others, PendingChange("diskSize", present, str(wanted)))
 
 
 def _medium_cause(inserted: str | None, medium: Medium | None) -> str:
@@ -156,11 +184,11 @@ def _medium_cause(inserted: str | None, medium: Medium | None) -> str:
     return "the manifest names another ISO" if inserted else "the manifest wants an ISO in the drive"
 
 
-def _shrink(desired: DesiredVM, present_bytes: int) -> Fault | None:
+def _shrink(desired: DesiredVM, seen: ObservedVM) -> Fault | None:
     wanted = desired.spec.disk_size_gib
-    if wanted * GIB >= present_bytes:
+    if not isinstance(seen.disk, Disk) or wanted * GIB >= seen.disk.virtual_size_bytes:
         return None
-    present = f"{present_bytes / GIB:g}"
+    present = f"{seen.disk.virtual_size_bytes / GIB:g}"
     return Fault(
         "DiskShrink", f"spec.diskSize: {wanted} GiB is less than the disk's {present} GiB; write {present}"
     )
@@ -196,7 +224,7 @@ def _note_end(process: Gone, record: LaunchRecord, seen: ObservedVM, wish: Wish 
     memory = Lifecycle(
         last_exit=Exit(kind, record.generation, words, seen.utc, seen.now_s, seen.boot_id),
         unanswered=not asked,
-        failures=0 if asked else policy.failures_after(seen.lifecycle.failures, ran_s),
+        failures=0 if asked else policy.failures_after(kind, seen.lifecycle.failures, ran_s),
     )
     return Plan(
         seen.name, (Remember(f"QEMU is gone: {words}", memory), CleanUp("QEMU is gone", record.process))
@@ -252,18 +280,27 @@ def _why_forget(desired: DesiredVM, seen: ObservedVM, wish: Wish | None) -> str 
 
 def _start(desired: DesiredVM, seen: ObservedVM, actions: list[Action]) -> Plan:
     cause = "the manifest says running"
-    fault = next((f for f in (seen.disk, seen.medium) if isinstance(f, Fault)), None)
+    fault = next((f for f in (_disk_fault(seen), seen.medium) if isinstance(f, Fault)), None)
     if fault:
         return Plan(seen.name, tuple(actions), blocked=fault, look_again_s=LOOK_AGAIN_BLOCKED_S)
     if seen.identity is None:
         actions.append(CreateIdentity("it has none yet"))
-    shrink = None
     match seen.disk:
         case None:
             actions.append(CreateDisk("it has none yet", desired.spec.disk_size_gib))
         case Disk(virtual_size_bytes=size) if size < desired.spec.disk_size_gib * GIB:
             actions.append(GrowDisk("the manifest wants a larger disk", desired.spec.disk_size_gib))
-        case Disk(virtual_size_bytes=size):
-            shrink = _shrink(desired, size)
     actions += [Launch(cause, desired), Continue(cause)]
-    return Plan(seen.name, tuple(actions), blocked=shrink)
+    return Plan(seen.name, tuple(actions), blocked=_shrink(desired, seen))
+
+
+def _disk_fault(seen: ObservedVM) -> Fault | None:
+    """A disk that must not be used; or one that is gone, of a VM that had run from it: no blank one takes its place."""
+    if isinstance(seen.disk, Fault):
+        return seen.disk
+    if seen.disk is None and seen.lifecycle.last_exit:
+        remedy = (
+            f"put it back, or, to begin anew, remove the directory vms/{seen.name} of the state directory"
+        )
+        return Fault("DiskMissing", f"the root disk of a VM that has run is not there: {remedy}")
+    return None

@@ -47,6 +47,8 @@ def wait_s(seen: ObservedVM) -> float:
     return max(0.0, last.at_s + backoff_s(seen.lifecycle.failures) - seen.now_s)
 
 
-def failures_after(failures_before: int, ran_s: float) -> int:
-    """The unasked ends in a row after one more; a guest that powers off at once counts under `always` too."""
+def failures_after(kind: ExitKind, failures_before: int, ran_s: float) -> int:
+    """The failures in a row after this end; a guest that powered itself off did not fail."""
+    if kind not in FAILURES:
+        return 0
     return (0 if ran_s >= HEALTHY_AFTER_S else failures_before) + 1

@@ -10,6 +10,7 @@ Next: `reconciler.converge.planner` for the decisions, `observer` and `executor`
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,7 +18,8 @@ from reconciler.converge.executor import Executor
 from reconciler.converge.observer import Observer
 from reconciler.converge.planner import make_plan
 from reconciler.converge.summarise import Context, summarise
-from reconciler.model.plan import Outcome, Plan, Verdict, Wish
+from reconciler.model.observed import Gone
+from reconciler.model.plan import Outcome, Plan, Remember, Verdict, Wish
 from reconciler.model.status import VMStatus
 from reconciler.model.vm import Wanted
 
@@ -34,7 +36,7 @@ class Reconciler:
     resync_s: float
 
     def round(self, name: str, wanted: Wanted, wish: Wish | None, context: Context) -> Verdict:
-        """Bring one VM a step nearer to what is wanted of it. Raises nothing that an action may cause."""
+        """Bring one VM a step nearer to what is wanted of it. Whatever an action meets is said, not raised."""
         seen = self.observer.observe(name, wanted)
         plan = make_plan(wanted, seen, wish)
         self.publish(summarise(wanted, seen, plan, Outcome(), context))
@@ -42,18 +44,22 @@ class Reconciler:
         if outcome.fault:
             self.publish(summarise(wanted, seen, plan, outcome, context))
         _tell(plan, outcome)
-        return self._verdict(plan, outcome)
+        if wanted is None and isinstance(seen.process, Gone) and not plan.actions:
+            return Verdict(None, failed=False)  # nothing is left that could need a look
+        return self._verdict(plan, outcome, context.retry_s)
 
-    def _verdict(self, plan: Plan, outcome: Outcome) -> Verdict:
+    def _verdict(self, plan: Plan, outcome: Outcome, retry_s: float) -> Verdict:
         if outcome.fault:
-            return Verdict(None, failed=True)
+            return Verdict(min(plan.look_again_s or retry_s, retry_s), failed=True)
         if plan.actions:
             return Verdict(0.0, failed=False)
-        return Verdict(min(plan.look_again_s or self.resync_s, self.resync_s), failed=False)
+        resync_s = self.resync_s * random.uniform(0.9, 1.1)  # noqa: S311 - so that not all fall on one second
+        return Verdict(min(plan.look_again_s or resync_s, resync_s), failed=False)
 
 
 def _tell(plan: Plan, outcome: Outcome) -> None:
     for action in plan.actions[: outcome.done]:
-        log.info("%s: %s", plan.name, action.render())
+        level = logging.DEBUG if isinstance(action, Remember) else logging.INFO
+        log.log(level, "%s: %s", plan.name, action.render())
     if outcome.failed and outcome.fault:
         log.warning("%s: %s failed: %s", plan.name, outcome.failed.render(), outcome.fault.message)

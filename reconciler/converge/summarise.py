@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from reconciler.converge import policy
-from reconciler.model.observed import Alive, ExitKind, Fault, Gone, ObservedVM, Unknown
+from reconciler.model.observed import Alive, ExitKind, Fault, Gone, Medium, ObservedVM, Unknown
 from reconciler.model.plan import Continue, Launch, Outcome, Plan, Remember
 from reconciler.model.status import Condition, ConditionType, Truth, VMState, VMStatus
 from reconciler.model.vm import DesiredVM, PowerState, Problem, Removal, Wanted
@@ -20,10 +20,12 @@ class Context:
     """What a status needs beyond the round itself.
 
     `problems` are those of the files that hold the VM; `held` says why its removal waits, where it does; `previous`
-    is the last status, whose transition times go on; `round` is this round's number.
+    is the last status, whose transition times go on; `round` is this round's number; `retry_s` is how long it will be
+    until the next try, should an action fail.
     """
 
     round: int
+    retry_s: float = 0.0
     problems: tuple[Problem, ...] = ()
     held: Fault | None = None
     previous: VMStatus | None = None
@@ -43,7 +45,6 @@ def summarise(wanted: Wanted, seen: ObservedVM, plan: Plan, outcome: Outcome, co
     state = state_of(wanted, seen, plan, outcome)
     said = _conditions(wanted, seen, plan, outcome, context, state)
     record = seen.lifecycle.launch
-    alive = isinstance(seen.process, Alive)
     settled = not plan.actions and not outcome.fault and plan.look_again_s is None
     previous_generation = context.previous.observed_generation if context.previous else None
     return VMStatus(
@@ -59,8 +60,8 @@ def summarise(wanted: Wanted, seen: ObservedVM, plan: Plan, outcome: Outcome, co
         uuid=seen.identity.uuid if seen.identity else None,
         last_exit=seen.lifecycle.last_exit,
         failures=seen.lifecycle.failures,
-        next_try_in_s=plan.look_again_s if state is VMState.FAILED else None,
-        medium_inserted=alive and _medium_inserted(seen),
+        next_try_in_s=_next_try_s(state, plan, outcome, context),
+        medium_inserted=_medium_inserted(seen),
         observed_generation=desired.generation if desired and settled else previous_generation,
         settled=settled,
         plan=plan.render(),
@@ -120,9 +121,16 @@ def _forwarded_ports(desired: DesiredVM | None, seen: ObservedVM) -> frozenset[i
     return frozenset(forward.host_port for spec in specs for forward in spec.port_forwards)
 
 
+def _next_try_s(state: VMState, plan: Plan, outcome: Outcome, context: Context) -> float | None:
+    if outcome.fault:
+        return context.retry_s
+    return plan.look_again_s if state is VMState.FAILED else None
+
+
 def _medium_inserted(seen: ObservedVM) -> bool:
+    """Whether the ISO that the manifest names lies in the drive."""
     drive = seen.process.qemu.cd if isinstance(seen.process, Alive) else None
-    return drive is not None and drive.node_name is not None
+    return drive is not None and isinstance(seen.medium, Medium) and drive.node_name == seen.medium.node_name
 
 
 def _conditions(

@@ -24,7 +24,7 @@ from reconciler.manifest.departures import DEFAULT_RULES, Rules
 from reconciler.manifest.holdings import Holdings, confirmed, fold, forgotten, next_look_s, resumed
 from reconciler.manifest.notices import held_fault
 from reconciler.manifest.scan import Scanner
-from reconciler.manifest.seen import Scan, Unreadable
+from reconciler.manifest.seen import Deferred, Scan, Unreadable
 from reconciler.model.errors import StateError
 from reconciler.model.observed import Fault
 from reconciler.model.vm import DesiredVM, Problem, Removal, Wanted
@@ -34,10 +34,14 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Refresh:
-    """The names of which something is different now, and in how many seconds another look is worthwhile."""
+    """The names of which something is different now, and in how many seconds another look is worthwhile.
+
+    Unsettled: the directory was in the middle of a change, and nothing was concluded from it.
+    """
 
     changed: frozenset[str]
     look_again_s: float | None
+    settled: bool
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,7 @@ class Catalog:
         self._rules = rules
         self._lock = threading.Lock()
         self._learnt: Scan | None = None
+        self._told_broken: frozenset[str] = frozenset()
         self._written = _load_bytes(self._path)
         fresh = Holdings(str(root.absolute()), clock.boot_id)
         known = fresh if self._written is None else _decode(self._path, self._written)
@@ -75,7 +80,7 @@ class Catalog:
             now_s = self._clock.now_s()
             changed = frozenset[str]() if self._says_nothing_new(scan) else self._learn(scan, now_s)
             waits = (scan.look_again_s, next_look_s(self._view.holdings, now_s, self._rules))
-            return Refresh(changed, min((w for w in waits if w is not None), default=None))
+            return Refresh(changed, min((w for w in waits if w is not None), default=None), scan.settled)
 
     def wanted(self, name: str) -> Wanted:
         """What is wanted of a name."""
@@ -123,9 +128,12 @@ class Catalog:
         return self._learnt is not None and not waiting and scan.same_as(self._learnt)
 
     def _learn(self, scan: Scan, now_s: float) -> frozenset[str]:
-        before = self._view.holdings
-        changed = self._replace(_view(fold(before, scan, now_s, self._rules), _problems(scan, before)))
+        before = self._view
+        problems = _problems(scan, before.holdings)
+        changed = self._replace(_view(fold(before.holdings, scan, now_s, self._rules), problems))
         self._learnt = scan
+        _tell_problems(before.problems, problems)
+        self._told_broken = _tell_mended(self._told_broken, problems, scan)
         return changed
 
     def _replace_holdings(self, holdings: Holdings) -> frozenset[str]:
@@ -182,12 +190,6 @@ def _seen_of(view: _View, name: str) -> tuple[Wanted, Fault | None, tuple[Proble
 
 
 def _tell(before: _View, after: _View) -> None:
-    for problem in dict.fromkeys(after.problems):
-        if problem not in before.problems:
-            _LOG.warning("%s", problem)
-    for problem in dict.fromkeys(before.problems):
-        if problem not in after.problems:
-            _LOG.info("%s:%s: no longer a problem: %s", problem.file, problem.line, problem.message)
     for name, fault in after.held.items():
         if before.held.get(name) != fault:
             _LOG.warning("%s: %s: %s", name, fault.reason, fault.message)
@@ -195,6 +197,26 @@ def _tell(before: _View, after: _View) -> None:
         was, wanted = before.holdings.wanted(name), after.holdings.wanted(name)
         if isinstance(wanted, Removal) and isinstance(was, DesiredVM):
             _LOG.info("%s: its manifest %s is gone: the VM is removed", name, wanted.last.source.file)
+
+
+def _tell_problems(before: Collection[Problem], after: Collection[Problem]) -> None:
+    known = set(before)
+    for problem in dict.fromkeys(after):
+        if problem not in known:
+            _LOG.warning("%s", problem)
+
+
+def _tell_mended(told: frozenset[str], problems: Collection[Problem], scan: Scan) -> frozenset[str]:
+    """Say which of the files `told` as broken are good again; returns those that are told as broken now.
+
+    Not good again is one that only broke otherwise, or that somebody is just writing.
+    """
+    broken = {problem.file for problem in problems}
+    awaited = {file for file, view in scan.files.items() if isinstance(view, Deferred)}
+    mended = told - broken - awaited
+    for file in sorted(mended):
+        _LOG.info("%s: %s", file, "is valid again" if file in scan.files else "no longer a problem")
+    return (told | broken) - mended
 
 
 def _load_bytes(path: Path) -> bytes | None:

@@ -18,6 +18,10 @@ STALE_S = 60.0
 """A checkout that takes longer is hardly one of manifests: the git that made such a lock has died."""
 
 
+_DOT_GIT_MAX_CHARS = 8192
+"""Longer than any path: a file that goes on is none that git made."""
+
+
 @dataclass(frozen=True)
 class GitState:
     """Locks and index files of some repositories at one moment: equal states mean that no git ran between."""
@@ -34,12 +38,11 @@ def dot_gits_above(root: Path) -> tuple[Path, ...]:
 
 
 def git_dir(dot_git: Path) -> Path:
-    """The directory that a `.git` is, or that a `.git` file (of a linked work tree) names."""
-    try:
-        text = dot_git.read_text(errors="replace") if os.path.isfile(dot_git) else ""
-    except OSError:
-        return dot_git
-    named = text.removeprefix("gitdir:").strip()
+    """The directory that a `.git` is, or that a `.git` file (of a linked work tree) names.
+
+    A file that names none, such as one full of zeros that a power cut left, stands for itself.
+    """
+    named = _named_in(dot_git) if os.path.isfile(dot_git) else ""
     return dot_git.parent / named if named else dot_git
 
 
@@ -63,6 +66,17 @@ class GitLocks:
     def _age_s(self, lock: tuple[str, Stamp], now_s: float) -> float:
         by_wall_clock_s = self._clock.utc().timestamp() - lock[1].mtime_ns / 1e9
         return max(by_wall_clock_s, now_s - self._first_seen_s[lock])
+
+
+def _named_in(dot_git: Path) -> str:
+    """What a `.git` file names; empty where that is no path."""
+    try:
+        with dot_git.open(errors="replace") as file:
+            text = file.read(_DOT_GIT_MAX_CHARS)
+    except OSError:
+        return ""
+    keyword, _, named = text.partition(":")
+    return named.strip() if keyword == "gitdir" and "\0" not in named else ""
 
 
 def _upwards(path: Path) -> tuple[Path, ...]:

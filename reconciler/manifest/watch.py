@@ -90,10 +90,6 @@ class Watcher:
         if self._thread.ident is not None:
             self._thread.join()
 
-    def hint(self) -> None:
-        """Look soon: something is known to have changed."""
-        self._hinted.set()
-
     def _run(self) -> None:
         try:
             while not self._stopping.is_set():
@@ -125,14 +121,22 @@ class _Sight(FileSystemEventHandler):
         self._blind = False
 
     def renew(self) -> None:
-        """Watch what there is to watch now. Without inotify, say so once and leave it to the rescans.
+        """Watch what there is to watch now. Never raises: what fails is said once, and left to the rescans."""
+        if self._blind:
+            return
+        try:
+            self._renew()
+        except Exception as error:  # without its thread nobody would look at the manifests ever again
+            self._go_blind(error)
 
-        Done when what there is is what is watched, seen after the watches were in place: what appeared while
-        they were being changed made no event.
+    def _renew(self) -> None:
+        """Done when what there is is what is watched, seen after the watches were in place.
+
+        What appeared while they were being changed made no event.
         """
         for _ in range(_RENEWALS):
             targets = _targets(Path(self._root))
-            if self._blind or (targets == self._targets and not self._lost.is_set()):
+            if targets == self._targets and not self._lost.is_set():
                 return
             self._lost.clear()
             self._targets = targets
@@ -141,10 +145,13 @@ class _Sight(FileSystemEventHandler):
 
     def close(self) -> None:
         """Watch nothing any more."""
-        if self._observer is not None and self._observer.is_alive():
-            self._observer.stop()
-            self._observer.join()
-        self._observer = None
+        observer, self._observer = self._observer, None
+        try:
+            if observer is not None and observer.is_alive():
+                observer.stop()
+                observer.join()
+        except Exception:  # it is not needed any more, and its threads end with the process
+            _LOG.exception("the watches on the manifests could not be ended properly")
 
     def on_any_event(self, event: FileSystemEvent) -> None:
         """Pass on what can matter; called by watchdog's thread."""
@@ -155,22 +162,23 @@ class _Sight(FileSystemEventHandler):
             self._hint()
 
     def _schedule(self, targets: frozenset[_Target]) -> None:
-        try:
-            if self._observer is None:
-                InotifyMoveEventGrouper.delay = _PAIRING_S
-                self._observer = InotifyObserver()
-                self._observer.start()
-            self._observer.unschedule_all()
-            for target in targets:
-                self._watch(self._observer, target)
-        except OSError as error:
-            self._blind = True
-            self.close()
-            _LOG.warning(
-                "changes of the manifests are not reported at once, only found by looking now and then: "
-                "inotify: %s (see the sysctls fs.inotify.max_user_watches and max_user_instances)",
-                error.strerror,
-            )
+        if self._observer is None:
+            InotifyMoveEventGrouper.delay = _PAIRING_S
+            self._observer = InotifyObserver()
+            self._observer.start()
+        self._observer.unschedule_all()
+        for target in targets:
+            self._watch(self._observer, target)
+
+    def _go_blind(self, error: Exception) -> None:
+        self._blind = True
+        _LOG.warning(
+            "changes of the manifests are not reported at once, only found by looking now and then: inotify: %s "
+            "(see the sysctls fs.inotify.max_user_watches and max_user_instances)",
+            error,
+            exc_info=None if isinstance(error, OSError) else error,
+        )
+        self.close()
 
     def _watch(self, observer: InotifyObserver, target: _Target) -> None:
         try:

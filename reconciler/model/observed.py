@@ -82,12 +82,16 @@ class ExitKind(StrEnum):
 
 @dataclass(frozen=True)
 class StopPhase:
-    """A stop under way: which rung was taken, why, when the next is due, and what the end will be called."""
+    """A stop under way: which rung was taken, why, when the next is due, and what the end will be called.
+
+    `asked_s` is when the guest was last asked; one that is still booting does not hear the power button.
+    """
 
     rung: StopRung
     cause: str
     deadline_s: float
     ends_as: ExitKind
+    asked_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -192,7 +196,7 @@ class ObservedVM:
     """All that was seen of one VM in one look.
 
     `disk` and `medium` are a `Fault` where they must not or cannot be used; `medium` is None where the manifest
-    wants an empty drive; `disk` is None where there is none yet, and is looked at only before a start.
+    wants an empty drive; `disk` is None where there is none yet, and is looked at where a manifest wants one.
     `serial_log_bytes` is how much of the guest's serial console has been written down.
     """
 

@@ -44,12 +44,20 @@ class CreateDisk(Action):
 
     size_gib: int
 
+    def render(self) -> str:
+        """With the unit."""
+        return f"CreateDisk({self.size_gib} GiB) because {self.cause}"
+
 
 @dataclass(frozen=True)
 class GrowDisk(Action):
     """Grow the root disk of a VM that does not run."""
 
     size_gib: int
+
+    def render(self) -> str:
+        """With the unit."""
+        return f"GrowDisk({self.size_gib} GiB) because {self.cause}"
 
 
 @dataclass(frozen=True)
@@ -108,7 +116,7 @@ class Kill(Action):
 
 @dataclass(frozen=True)
 class Remember(Action):
-    """Make the new memory durable, before what it speaks of is done."""
+    """Make the new memory durable."""
 
     lifecycle: Lifecycle
 
@@ -120,17 +128,6 @@ class Remember(Action):
         shown += ["unanswered"] if now.unanswered else []
         shown += [f"failures={now.failures}"] if now.failures else []
         return f"Remember({', '.join(shown)}) because {self.cause}"
-
-
-@dataclass(frozen=True)
-class Adopt(Action):
-    """Complete an intent with the process that was found for it."""
-
-    handle: ProcessHandle
-
-    def render(self) -> str:
-        """Name the pid."""
-        return f"Adopt(pid {self.handle.pid}) because {self.cause}"
 
 
 @dataclass(frozen=True)
@@ -207,7 +204,7 @@ class Outcome:
 class Verdict:
     """When to look again: at once (0), after so many seconds, or only when something happens (None).
 
-    `failed`: an action failed, and the worker's back-off decides instead.
+    `failed`: an action failed, and the next failure in a row waits longer.
     """
 
     again_s: float | None

@@ -9,23 +9,29 @@ and answers through QEMU's isa-debug-exit device: exit status 33 within two seco
 from __future__ import annotations
 
 import json
+import logging
 import os
+import shutil
 import stat
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from reconciler import durable
+from reconciler.model.errors import SpawnError
 from reconciler.model.observed import Fault
 from reconciler.model.vm import Accel
 from reconciler.qemu.command_line import cpu_model
 from reconciler.settings import QemuUser
 
+log = logging.getLogger(__name__)
+
 KVM = Path("/dev/kvm")
 TIMEOUT_S = 2.0  # TCG takes 60 ms for it
 PASSED = 33
+DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")  # a guest that KVM never runs would stay for ever
 
 GUEST = (
     # The multiboot header. Bit 16 of the flags: the addresses stand here, not in an ELF header.
@@ -63,28 +69,45 @@ class Prover:
     kvm: Path = KVM
 
     def prove(self, cache: Path) -> AccelProof:
-        """The proof of this boot, from the cache where it stands there. Raises OSError if it cannot be kept.
+        """The proof of this boot, from the cache where it stands there. Never raises: what is not proved is not so.
 
-        That the device is missing or closed is looked at each time: a `usermod` may mend it.
+        Kept is only what a QEMU that ran has shown. That the device is missing or closed is looked at each time,
+        for a `usermod` may mend it, and so is everything else that keeps QEMU from being tried.
         """
-        missing = self._missing()
-        if missing is not None:
-            return self._proof(False, missing)
-        kept = _read(cache)
-        if kept is not None and kept == self._proof(kept.kvm_usable, kept.why):
-            return kept
-        fault = self.run(Accel.KVM)
-        proof = self._proof(fault is None, fault or "a guest ran under it")
-        durable.write(cache, json.dumps(asdict(proof), indent=1).encode())
-        return proof
+        try:
+            missing = self._missing()
+            return self._proof(False, missing) if missing else self._kept(cache) or self._tried(cache)
+        except SpawnError as error:
+            return self._proof(False, str(error))
+        except Exception as error:  # guests can do without KVM, and the agent not without an answer
+            log.exception("KVM could not be tried")
+            return self._proof(False, f"it could not be tried: {error}")
 
     def run(self, accel: Accel) -> str | None:
-        """Run the guest. None if it ran, otherwise what happened."""
+        """Run the guest. None if it ran, otherwise what happened. Raises SpawnError where nothing could run."""
+        if shutil.which(self.binary) is None:
+            raise SpawnError(f"{self.binary} could not be started: there is no such program")
         try:
             with _guest_file() as guest:
-                return _verdict(self._start(accel, guest))
+                qemu = self._start(accel, guest)
         except (OSError, subprocess.SubprocessError) as error:
-            return f"{self.binary} could not be started: {error}"
+            raise SpawnError(f"{self.binary} could not be started: {error}") from error
+        return _verdict(qemu)
+
+    def _kept(self, cache: Path) -> AccelProof | None:
+        """What the cache holds, if that is of this boot, QEMU and user."""
+        kept = _read(cache)
+        return kept if kept and kept == self._proof(kept.kvm_usable, kept.why) else None
+
+    def _tried(self, cache: Path) -> AccelProof:
+        """What a guest shows now, put into the cache; where that fails, it is as true without."""
+        fault = self.run(Accel.KVM)
+        proof = self._proof(fault is None, fault or "a guest ran under it")
+        try:
+            durable.write(cache, json.dumps(asdict(proof), indent=1).encode())
+        except OSError as error:
+            log.warning("%s: cannot be written, so the next agent proves KVM anew: %s", cache, error.strerror)
+        return proof
 
     def _missing(self) -> str | None:
         """What can be said of the device without running anything."""
@@ -102,6 +125,7 @@ class Prover:
     def _start(self, accel: Accel, guest: int) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             (
+                *DIES_WITH_US,
                 self.binary,
                 *("-nodefaults", "-no-user-config", "-no-reboot"),
                 *("-machine", "pc"),
@@ -166,12 +190,13 @@ def _both(mode: int, read: int, write: int) -> bool:
 
 
 def _verdict(qemu: subprocess.Popen[bytes]) -> str | None:
-    with qemu:
-        try:
-            _, complaint = qemu.communicate(timeout=TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            qemu.kill()
-            return f"a guest of five instructions did not end within {TIMEOUT_S:g} s"
+    try:
+        _, complaint = qemu.communicate(timeout=TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        qemu.kill()
+        with suppress(subprocess.TimeoutExpired):  # a broken KVM can hold a process that was killed
+            qemu.communicate(timeout=TIMEOUT_S)
+        return f"a guest of five instructions did not end within {TIMEOUT_S:g} s"
     if qemu.returncode == PASSED:
         return None
     words = complaint.decode(errors="replace").strip().splitlines()

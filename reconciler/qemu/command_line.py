@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from reconciler.model.errors import StateError
 from reconciler.model.vm import Accel, Profile
 from reconciler.qemu import devices
 from reconciler.qemu.devices import Argv
@@ -18,7 +19,7 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 
 
 def command_line(machine: Machine, binary: str) -> tuple[str, ...]:
-    """The argv of `machine`'s QEMU. Raises ValueError or StateError where the VM's identity is not usable."""
+    """The argv of `machine`'s QEMU. Raises StateError where what the agent keeps of the VM is not usable."""
     return (
         binary,
         *_base(machine),
@@ -81,5 +82,5 @@ def cpu_model(accel: Accel) -> str:
 
 def _checked(pattern: re.Pattern[str], text: str) -> str:
     if not pattern.match(text):
-        raise ValueError(f"identity.json: {text!r} is not what the agent wrote there")
+        raise StateError(f"identity.json: {text!r} is not what the agent wrote there")
     return text

@@ -136,8 +136,11 @@ def network(machine: Machine) -> Argv:
 
 
 def _hostfwd(forward: PortForward) -> str:
-    """QEMU's own notation. Raises ValueError for an address that is not IPv4: QEMU 7.2 forwards no other."""
-    address = IPv4Address(forward.host_address)
+    """QEMU's own notation. Raises StateError for an address that is not IPv4: QEMU 7.2 forwards no other."""
+    try:
+        address = IPv4Address(forward.host_address)
+    except ValueError as error:
+        raise StateError(f"spec.portForwards: {forward.host_address!r} is no IPv4 address") from error
     return f"{forward.protocol.value}:{address}:{forward.host_port:d}-:{forward.guest_port:d}"
 
 

@@ -10,7 +10,7 @@ import logging
 import os
 import select
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -44,6 +44,7 @@ class ExitWatch:
         self._epoll = select.epoll()
         self._wake = os.eventfd(0)
         self._epoll.register(self._wake, select.EPOLLIN)
+        self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="exits", daemon=True)
         self._thread.start()
 
@@ -59,9 +60,8 @@ class ExitWatch:
             self._forget(name)
             watched = self._take_hold(handle)
             if watched is not None:
-                self._watched[name] = watched
                 self._names[watched.pidfd] = name
-                self._epoll.register(watched.pidfd, select.EPOLLIN)
+                self._watched[name] = watched
         if watched is None:
             self._tell(name)
 
@@ -72,6 +72,7 @@ class ExitWatch:
 
     def close(self) -> None:
         """End the thread and let go of everything."""
+        self._closing.set()
         os.eventfd_write(self._wake, 1)
         self._thread.join()
         with self._lock:
@@ -88,14 +89,21 @@ class ExitWatch:
             return None
         except OSError as error:
             raise StateError(f"cannot watch process {handle.pid}: {error}") from error
+        watched = None
         try:
-            state = self._processes.state(handle)
-        except StateError:
-            os.close(pidfd)
-            raise
+            watched = self._registered(handle, pidfd)
+        except OSError as error:
+            raise StateError(f"cannot watch process {handle.pid}: {error}") from error
+        finally:
+            if watched is None:
+                os.close(pidfd)
+        return watched
+
+    def _registered(self, handle: ProcessHandle, pidfd: int) -> _Watched | None:
+        state = self._processes.state(handle)
         if state is ProcessState.DEAD:
-            os.close(pidfd)
             return None
+        self._epoll.register(pidfd, select.EPOLLIN)
         return _Watched(handle, pidfd, state)
 
     def _forget(self, name: str) -> None:
@@ -106,12 +114,21 @@ class ExitWatch:
             os.close(watched.pidfd)
 
     def _run(self) -> None:
-        while True:
-            ready = [descriptor for descriptor, _ in self._epoll.poll(self._poll_s)]
-            if self._wake in ready:
-                return
-            for name in (*self._ended(ready), *self._changed()):
-                self._tell(name)
+        while not self._closing.is_set():
+            try:
+                self._wait_and_tell()
+            except Exception:  # without this thread no end would be noticed before the next round
+                log.exception("looking at the QEMUs failed; the next look is in %g s", self._poll_s)
+                self._closing.wait(self._poll_s)
+
+    def _wait_and_tell(self) -> None:
+        ready = [descriptor for descriptor, _ in self._epoll.poll(self._poll_s)]
+        if self._wake in ready:
+            return
+        for name in self._ended(ready):
+            self._tell(name)
+        for name in self._changed():
+            self._tell(name)
 
     def _ended(self, ready: list[int]) -> list[str]:
         """Asked again under the lock: the number may have come to be another process's pidfd meanwhile."""
@@ -121,18 +138,16 @@ class ExitWatch:
                 self._forget(name)
         return names
 
-    def _changed(self) -> list[str]:
-        """Those that were stopped or continued since the last look."""
+    def _changed(self) -> Iterator[str]:
+        """Those that were stopped or continued since the last look, each as soon as it is found."""
         with self._lock:
             watched = list(self._watched.items())
-        names = []
         for name, one in watched:
             with suppress(StateError):  # not knowing is no change; the round that needs to know says so
                 state = self._processes.state(one.handle)
                 if state not in {one.state, ProcessState.DEAD}:  # of an end the pidfd tells
                     one.state = state
-                    names.append(name)
-        return names
+                    yield name
 
     def _tell(self, name: str) -> None:
         try:

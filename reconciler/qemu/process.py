@@ -16,6 +16,7 @@ import stat
 import subprocess
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, auto
 from itertools import pairwise
@@ -55,15 +56,19 @@ class Processes:
     def __init__(self, proc: Path = PROC) -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         self._proc = proc
+        self._boot_id: str | None = None
         self._lock = threading.Lock()
         self._children: dict[ProcessHandle, subprocess.Popen[bytes]] = {}
 
     def boot_id(self) -> str:
-        """The kernel's name for this boot of the host. Raises StateError."""
-        try:
-            return (self._proc / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        except OSError as error:
-            raise StateError(f"cannot read the boot id of this host: {error}") from error
+        """The kernel's name for this boot of the host, which no agent outlives: read once. Raises StateError."""
+        if self._boot_id is None:
+            path = self._proc / "sys/kernel/random/boot_id"
+            try:
+                self._boot_id = path.read_text(encoding="ascii").strip()
+            except (OSError, UnicodeDecodeError) as error:
+                raise StateError(f"cannot read the boot id of this host: {error}") from error
+        return self._boot_id
 
     def spawn(
         self,
@@ -212,6 +217,16 @@ class Processes:
             return [int(name) for name in os.listdir(self._proc) if name.isdigit()]
         except OSError as error:
             raise StateError(f"cannot list {self._proc}: {error}") from error
+
+
+def raise_descriptor_limit() -> None:
+    """Let the agent have as many descriptors as the kernel allows it: three or more go to each VM.
+
+    QEMU inherits the limit, and has no use for the lower one: it waits with poll(), for which no number is too high.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):  # fs.nr_open was lowered meanwhile: then it stays as it is
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def parse_stat(text: bytes) -> Stat:

@@ -41,9 +41,12 @@ class Records:
         """The VM's identity, or None before its first start. Raises StateError."""
         return _read(self._layout.vm(name).identity, Identity)
 
-    def lifecycle(self, name: str) -> Lifecycle:
-        """What is remembered of the VM; the empty memory where there is none yet. Raises StateError."""
-        return _read(self._layout.vm(name).lifecycle, Lifecycle) or Lifecycle()
+    def lifecycle(self, name: str) -> Lifecycle | None:
+        """What is remembered of the VM, or None where nothing is: which does not mean that nothing runs.
+
+        Raises StateError.
+        """
+        return _read(self._layout.vm(name).lifecycle, Lifecycle)
 
     def save_identity(self, name: str, identity: Identity) -> None:
         """Make the identity durable. Raises StateError."""
@@ -70,5 +73,5 @@ def _read(path: Path, kind: type[T]) -> T | None:
         raise StateError(f"{path}: cannot be read: {error.strerror}") from error
     except msgspec.DecodeError as error:
         raise StateError(
-            f"{path}: is damaged ({error}); put a good copy in its place, or move it away"
+            f"{path}: is damaged ({error}); put a good copy in its place, or, once its QEMU has ended, move it away"
         ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,9 +13,11 @@ from pathlib import Path
 import msgspec
 
 from reconciler import durable
-from reconciler.layout import Layout
+from reconciler.layout import Layout, VMDir
 from reconciler.model.errors import ConflictError, StateError
 from reconciler.model.vm import DesiredVM
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -39,12 +42,14 @@ class Trash:
         A VM that never had a directory leaves one that holds the manifest alone.
         """
         home = self._layout.vm(last.name)
+        if not home.path.exists() and (done := self._already(last)):
+            return done  # an agent died between the move and telling that it was made
         home.path.mkdir(parents=True, exist_ok=True, mode=0o700)
         note = TrashEntry(last.name, last.source.file, now, now + timedelta(days=last.spec.retain_days))
         durable.write(home.manifest, last.text.encode())
         durable.write(_note(home.path), msgspec.json.encode(note) + b"\n")
         self._layout.trash.mkdir(parents=True, exist_ok=True, mode=0o700)
-        target = self._layout.trash / f"{last.name}-{now:%Y%m%dT%H%M%S.%fZ}"
+        target = self._place(note)
         self._move(home.path, target)
         return target
 
@@ -52,51 +57,77 @@ class Trash:
         """Delete the VM's directory, disks included. A VM without one is fine."""
         if (home := self._layout.vm(name).path).exists():
             shutil.rmtree(home)
+            durable.sync_directory(self._layout.vms)
 
     def entries(self) -> tuple[tuple[Path, TrashEntry], ...]:
         """Every entry with a readable note, oldest first."""
-        found = []
-        for path in self._layout.trash.iterdir() if self._layout.trash.exists() else ():
-            try:
-                found.append((path, msgspec.json.decode(_note(path).read_bytes(), type=TrashEntry)))
-            except (OSError, msgspec.DecodeError):
-                continue
+        paths = self._layout.trash.iterdir() if self._layout.trash.exists() else ()
+        found = [(path, note) for path in paths if (note := _read_note(path))]
         return tuple(sorted(found, key=lambda entry: entry[1].set_aside_at))
 
     @contextlib.contextmanager
     def taking_back(self, name: str) -> Iterator[tuple[TrashEntry, str]]:
         """Move the newest entry of this name back; gives its note and the text of its manifest.
 
-        Where the caller fails to write the manifest, the entry is in the trash again, as it was. Raises StateError
-        where there is none, ConflictError where a VM of this name exists.
+        Where the caller fails to write the manifest, the entry is in the trash again, as it was. One that an agent
+        was bringing back when it died is gone on with. Raises StateError where there is none, ConflictError where
+        a VM of this name exists.
         """
-        mine = [entry for entry in self.entries() if entry[1].name == name]
-        if not mine:
-            raise StateError(f"{name}: nothing of this name was set aside in {self._layout.trash}")
-        path, note = mine[-1]
         home = self._layout.vm(name)
-        if home.path.exists():
-            raise ConflictError(f"{name}: a VM of this name exists; remove or rename it first")
-        self._move(path, home.path)
+        path, note = self._newest(name, home)
+        if path != home.path:
+            self._move(path, home.path)
         try:
             yield note, home.manifest.read_text()
         except BaseException:
-            self._move(home.path, path)
+            self._move(home.path, self._place(note))
             raise
         _note(home.path).unlink()
         home.manifest.unlink()
 
     def purge(self, now: datetime) -> tuple[str, ...]:
-        """Delete what may be deleted by now; returns the names."""
-        ripe = [(path, note) for path, note in self.entries() if note.delete_after <= now]
-        for path, _ in ripe:
-            shutil.rmtree(path)
-        return tuple(note.name for _, note in ripe)
+        """Delete what may be deleted by now; returns the names. What cannot be deleted is tried again next time."""
+        gone = []
+        for path, note in self.entries():
+            if note.delete_after <= now:
+                try:
+                    shutil.rmtree(path)
+                    gone.append(note.name)
+                except OSError as error:
+                    log.warning("%s: cannot be deleted from the trash: %s", path, error)
+        return tuple(gone)
+
+    def _already(self, last: DesiredVM) -> Path | None:
+        """The newest entry of this name, if it was made of this very manifest."""
+        for path, note in reversed(self.entries()):
+            if note.name == last.name:
+                return path if VMDir(path).manifest.read_text() == last.text else None
+        return None
+
+    def _newest(self, name: str, home: VMDir) -> tuple[Path, TrashEntry]:
+        if home.path.exists():
+            if note := _read_note(home.path):
+                return home.path, note
+            raise ConflictError(f"{name}: a VM of this name exists; remove or rename it first")
+        mine = [entry for entry in self.entries() if entry[1].name == name]
+        if not mine:
+            raise StateError(f"{name}: nothing of this name was set aside in {self._layout.trash}")
+        return mine[-1]
+
+    def _place(self, note: TrashEntry) -> Path:
+        return self._layout.trash / f"{note.name}-{note.set_aside_at:%Y%m%dT%H%M%S.%fZ}"
 
     def _move(self, source: Path, target: Path) -> None:
         source.rename(target)
         durable.sync_directory(self._layout.trash)
         durable.sync_directory(self._layout.vms)
+
+
+def _read_note(path: Path) -> TrashEntry | None:
+    try:
+        return msgspec.json.decode(_note(path).read_bytes(), type=TrashEntry)
+    except (OSError, msgspec.DecodeError):
+        return None
 
 
 def _note(path: Path) -> Path:

@@ -77,6 +77,8 @@ class MemoryController:
     waiting: set[str] = field(default_factory=set)
     trash: dict[str, DesiredVM] = field(default_factory=dict)
     edit_errors: list[Exception] = field(default_factory=list)
+    git_looks: int = 0
+    """So many looks at the manifests see nothing of an edit, since git is at work among them."""
     edits: list[tuple[str, Mapping[tuple[str, ...], str]]] = field(default_factory=list)
     wishes: list[tuple[str, Wish | None]] = field(default_factory=list)
     is_ready: bool = True
@@ -86,6 +88,7 @@ class MemoryController:
         self._rounds = itertools.count(1)
         self._last = 0
         self._lock = threading.Lock()
+        self._unread: dict[str, Wanted] = {}
 
     # ---- the world ----------------------------------------------------------------------------
 
@@ -126,6 +129,7 @@ class MemoryController:
 
     def ask(self, name: str, wish: Wish | None = None) -> int:
         self.wishes.append((name, wish))
+        self._read()
         ticket = self._last
         threading.Thread(target=self._round, args=(name, wish)).start()
         return ticket
@@ -137,7 +141,9 @@ class MemoryController:
         assert isinstance(vm, DesiredVM)
         self.edits.append((name, changes))
         state = PowerState(changes["spec", "state"])
-        self.manifests[name] = replace(vm, spec=replace(vm.spec, state=state), generation="g2")
+        self._unread[name] = replace(vm, spec=replace(vm.spec, state=state), generation="g2")
+        if not self.git_looks:
+            self._read()
 
     def confirm_prune(self, names: Sequence[str]) -> tuple[str, ...]:
         released = tuple(name for name in names if name in self.waiting)
@@ -150,6 +156,13 @@ class MemoryController:
         self.manifests[name] = self.trash.pop(name)
 
     # ---- the round --------------------------------------------------------------------------------
+
+    def _read(self) -> None:
+        if self.git_looks:
+            self.git_looks -= 1
+        else:
+            self.manifests.update(self._unread)
+            self._unread.clear()
 
     def _number(self) -> int:
         with self._lock:

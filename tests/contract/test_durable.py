@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -86,3 +89,42 @@ def test_removing_what_is_not_there_is_fine(tmp_path: Path) -> None:
     durable.remove(tmp_path / "a")
     durable.remove(tmp_path / "a")
     assert names(tmp_path) == []
+
+
+def test_what_a_killed_writer_left_is_swept_away_after_an_hour_and_nothing_else(tmp_path: Path) -> None:
+    old, below = tmp_path / "old", tmp_path / "vms" / "web"
+    below.mkdir(parents=True)
+    for directory in (tmp_path, below):
+        kill_a_writer(directory / "lifecycle.json")
+    left = sorted(path for path in tmp_path.rglob("*") if path.is_file())
+    assert len(left) == 2
+    assert durable.sweep(tmp_path) == (), "its writer may be at work still"
+    foreign = [tmp_path / name for name in (".lifecycle.json.k2j3h4g5", ".reconciler-mine.tmp", "web.yaml")]
+    link, directory = tmp_path / ".reconciler-aaaaaaaa.tmp", tmp_path / ".reconciler-bbbbbbbb.tmp"
+    for path in (old, *foreign):
+        path.touch()
+    link.symlink_to(old)
+    directory.mkdir()
+    an_hour_ago = time.time() - 3601
+    for path in (*left, *foreign, old, directory):
+        os.utime(path, (an_hour_ago, an_hour_ago))
+    os.utime(link, (an_hour_ago, an_hour_ago), follow_symlinks=False)
+    assert sorted(durable.sweep(tmp_path)) == left
+    assert not any(path.exists() for path in left)
+    assert all(path.exists() for path in (*foreign, link, directory))
+
+
+def test_sweeping_what_is_not_there_is_fine(tmp_path: Path) -> None:
+    assert durable.sweep(tmp_path / "no") == ()
+
+
+def test_a_file_whose_name_is_as_long_as_names_can_be_is_written(tmp_path: Path) -> None:
+    durable.write(tmp_path / ("x" * 255), b"data")
+    assert (tmp_path / ("x" * 255)).read_bytes() == b"data"
+
+
+def kill_a_writer(path: Path) -> None:
+    """A process that is killed when all is written but the name."""
+    program = "import os, sys; from pathlib import Path; from reconciler import durable; "
+    program += "durable.write(Path(sys.argv[1]), b'data', verify=lambda: os._exit(0))"
+    subprocess.run((sys.executable, "-c", program, str(path)), check=True)

@@ -40,6 +40,13 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(operations, "STOP_GRACE_S", 0.3)
 
 
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Little patience with manifests that are not read."""
+    monkeypatch.setattr(operations, "READ_ATTEMPTS", 10)
+    monkeypatch.setattr(operations, "READ_PAUSE_S", 0.01)
+
+
 def test_a_start_without_body_and_content_type_answers_as_documented(
     controller: MemoryController, http: Http
 ) -> None:
@@ -128,6 +135,38 @@ def test_force_is_the_power_cut(controller: MemoryController, http: Http) -> Non
     controller.guests["a"] = Guest.IGNORES
     assert http.ask("POST", "/api/vms/a/stop", {"force": True}).status == 200
     assert controller.wishes == [("a", Wish.FORCE_STOP)]
+
+
+@pytest.mark.usefixtures("impatient", "hasty")
+def test_force_is_the_power_cut_also_while_git_is_at_work(controller: MemoryController, http: Http) -> None:
+    """What is asked for together with an edit is lost on a round that has not read the edit."""
+    controller.has("a", VMState.RUNNING, VMSpec(shutdown=Shutdown(0)))
+    controller.guests["a"] = Guest.IGNORES
+    controller.git_looks = 3
+    assert http.ask("POST", "/api/vms/a/stop", {"force": True}).status == 200
+    assert controller.edits == [("a", {STATE: "stopped"})]
+
+
+@pytest.mark.usefixtures("impatient", "hasty")
+def test_a_start_is_seen_through_also_while_git_is_at_work(controller: MemoryController, http: Http) -> None:
+    controller.has("a", VMState.STOPPED, OFF)
+    controller.git_looks = 3
+    assert http.ask("POST", "/api/vms/a/start").body["vm"]["status"] == "running"
+
+
+@pytest.mark.usefixtures("impatient", "hasty")
+@pytest.mark.parametrize(
+    ("operation", "state", "spec"),
+    [("start", VMState.STOPPED, OFF), ("stop", VMState.RUNNING, VMSpec(shutdown=Shutdown(0)))],
+)
+def test_an_edit_that_is_not_read_in_time_is_neither_success_nor_the_vms_failure(
+    controller: MemoryController, http: Http, operation: str, state: VMState, spec: VMSpec
+) -> None:
+    controller.has("a", state, spec)
+    controller.git_looks = 1000
+    reply = http.ask("POST", f"/api/vms/a/{operation}?lang=en")
+    assert (reply.status, reply.body["settled"]) == (400, False)
+    assert "the manifest is written and not read yet" in reply.body["error"]
 
 
 def test_force_must_be_a_boolean(controller: MemoryController, http: Http) -> None:

@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 from watchdog.observers import inotify_c
+from watchdog.observers.inotify import InotifyObserver
 
+from reconciler.manifest import watch
 from reconciler.manifest.watch import Watcher
 from tests.contract.manifests.site import (
     PATIENCE_S,
@@ -97,6 +99,44 @@ def test_a_look_that_asks_for_another_one_gets_it_in_time(root: Path) -> None:
     watcher.stop()
     assert times[1] - times[0] >= 0.1
     assert times[2] - times[1] >= 0.1
+
+
+def test_a_broken_dot_git_above_does_not_end_the_watch(root: Path, state: Path) -> None:
+    with watched(root, state, rescan_s=0.2) as diary:
+        (root.parent / ".git").write_bytes(b"\0" * 64)
+        (root / "web.yaml").write_text(manifest("web", 600))
+        diary.wait_for_memory("web", 600)
+        diary.wait_for_a_look()
+
+
+@pytest.mark.parametrize("place", ["_targets", "InotifyObserver"])
+def test_whatever_keeps_the_watches_from_being_made_is_said_once_and_the_looks_go_on(
+    root: Path, state: Path, place: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object) -> object:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(watch, place, refuse)
+    with watched(root, state, rescan_s=0.05) as diary:
+        (root / "web.yaml").write_text(manifest("web", 600))
+        diary.wait_for_memory("web", 600)
+        diary.wait("some more looks", lambda: diary.looks > 10)
+    (record,) = [r for r in caplog.records if r.name == "reconciler.manifest.watch"]
+    assert "only found by looking now and then: inotify: can't start new thread" in record.getMessage()
+
+
+def test_watches_that_cannot_be_ended_do_not_keep_the_watcher_from_ending(
+    root: Path, state: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with watched(root, state):
+        real = InotifyObserver.stop
+
+        def stop(observer: InotifyObserver) -> None:
+            real(observer)
+            raise OSError("inotify is broken")
+
+        monkeypatch.setattr(InotifyObserver, "stop", stop)
+    assert "inotify is broken" in caplog.text
 
 
 def test_stopping_ends_every_thread_and_descriptor_also_of_a_watcher_that_never_started(root: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,10 +14,19 @@ import pytest
 from reconciler.model.observed import Fault
 from reconciler.model.vm import Accel
 from reconciler.qemu.accel import GUEST, AccelProof, Prover, kvm_groups, resolve
-from tests.contract.qemu.live import QEMU, qemu_user
+from reconciler.qemu.process import ProcessState, parse_stat
+from tests.contract.qemu.live import QEMU, qemu_user, wait_for
 
 GOOD = AccelProof(True, "a guest ran under it", "boot", "7.2", "")
 BAD = replace(GOOD, kvm_usable=False, why="/dev/kvm: No such file or directory")
+
+PROVE = """
+import sys
+from reconciler.model.vm import Accel
+from reconciler.qemu.accel import Prover
+
+Prover(sys.argv[1], "7.2", "boot", None, ()).run(Accel.KVM)
+"""
 
 
 @pytest.fixture
@@ -46,6 +57,14 @@ def qemu(directory: Path, text: str) -> str:
     path.write_text(f"#!/bin/sh\n{text}\n")
     path.chmod(0o755)
     return str(path)
+
+
+def is_dead(pid: int) -> bool:
+    """Whether there is no such process, or one that waits for somebody to ask for its exit status."""
+    try:
+        return parse_stat(Path(f"/proc/{pid}/stat").read_bytes()).state is ProcessState.DEAD
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 def runs(prover: Prover) -> int:
@@ -109,6 +128,42 @@ def test_a_qemu_that_is_not_there_is_no_kvm(prover: Prover, cache: Path) -> None
     proof = replace(prover, binary="/no/such/qemu").prove(cache)
     assert not proof.kvm_usable
     assert "could not be started" in proof.why
+
+
+def test_what_could_not_be_started_is_tried_again_by_the_next_agent(prover: Prover, cache: Path) -> None:
+    replace(prover, binary="/no/such/qemu").prove(cache)
+    assert prover.prove(cache).kvm_usable
+    assert runs(prover) == 1
+
+
+def test_a_proof_that_cannot_be_kept_is_as_true(
+    prover: Prover, cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    nowhere = cache / "no" / "directory"
+    assert prover.prove(nowhere).kvm_usable
+    assert f"{nowhere}: cannot be written" in caplog.text
+
+
+def test_whatever_goes_wrong_is_no_kvm_and_says_why(
+    prover: Prover, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(Prover, "run", fail)
+    proof = prover.prove(cache)
+    assert (proof.kvm_usable, proof.why) == (False, "it could not be tried: can't start new thread")
+    assert not cache.exists()
+
+
+def test_a_qemu_that_hangs_dies_with_its_agent(prover: Prover, short_dir: Path) -> None:
+    """Where KVM runs no guest, the guest of a killed agent would take a CPU for ever."""
+    qemu(short_dir, f"echo $$ > {short_dir}/pid; exec sleep 1000")
+    written = short_dir / "pid"
+    with subprocess.Popen((sys.executable, "-c", PROVE, prover.binary)) as agent:
+        pid = int(wait_for("the probe", lambda: written.exists() and written.read_text()))
+        agent.kill()
+    wait_for("its end", lambda: is_dead(pid))
 
 
 def test_without_the_device_nothing_is_run_and_nothing_is_kept(prover: Prover, cache: Path) -> None:

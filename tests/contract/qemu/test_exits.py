@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import select
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from reconciler.model.errors import StateError
 from reconciler.model.observed import ProcessHandle
 from reconciler.qemu.exits import ExitWatch
 from reconciler.qemu.process import Processes, ProcessState
@@ -152,3 +156,41 @@ def test_one_that_fails_to_listen_ends_no_watch(tmp_path: Path, caplog: pytest.L
     wait_for("word of both", lambda: sorted(watched.told) == ["one", "two"])
     watched.close()
     assert "one: telling of its process failed" in caplog.text
+
+
+class Full:
+    """An epoll that has no room for one more, as where fs.epoll.max_user_watches is reached."""
+
+    def __init__(self, epoll: select.epoll) -> None:
+        self.poll, self.unregister, self.close = epoll.poll, epoll.unregister, epoll.close
+
+    def register(self, descriptor: int, events: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_what_could_not_be_watched_does_not_count_as_watched(watched: Watched) -> None:
+    handle, epoll = watched.sleeper(), watched.watch._epoll
+    descriptors = os.listdir("/proc/self/fd")
+    watched.watch._epoll = Full(epoll)  # type: ignore[assignment]
+    with pytest.raises(StateError, match="cannot watch process"):
+        watched.watch.watch("one", handle)
+    assert os.listdir("/proc/self/fd") == descriptors
+    watched.watch._epoll = epoll
+    watched.watch.watch("one", handle)
+    watched.end(handle)
+    watched.wait_told("one")
+
+
+def test_nothing_that_goes_wrong_in_a_look_ends_the_watch(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    one, other = watched.sleeper(), watched.sleeper()
+    watched.watch.watch("one", one)
+    watched.watch.watch("other", other)
+    with monkeypatch.context() as broken:
+        broken.setattr(watched.processes, "state", lambda _: 1 // 0)
+        wait_for("the failure", lambda: "looking at the QEMUs failed" in caplog.text)
+    watched.end(one)
+    watched.wait_told("one")
+    watched.end(other)
+    watched.wait_told("one", "other")

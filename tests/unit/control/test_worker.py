@@ -24,7 +24,7 @@ class RecordingQueue(WorkQueue):
         self.counted.release()
 
 
-def waits(look: Callable[[str], Verdict], rounds: int, adds: int = 1) -> list[float | None]:
+def waits(look: Callable[[str, float], Verdict], rounds: int, adds: int = 1) -> list[float | None]:
     """Run so many rounds for one name; the waits that followed each."""
     queue = RecordingQueue()
     workers = Workers(queue, look, 1)
@@ -38,27 +38,46 @@ def waits(look: Callable[[str], Verdict], rounds: int, adds: int = 1) -> list[fl
 
 
 def test_a_settled_round_waits_as_its_verdict_says() -> None:
-    assert waits(lambda _: Verdict(300.0, failed=False), 1) == [300.0]
+    assert waits(lambda _name, _retry_s: Verdict(300.0, failed=False), 1) == [300.0]
+
+
+def outcome(failed: bool, retry_s: float) -> Verdict:
+    return Verdict(retry_s if failed else 7.0, failed=failed)
 
 
 def test_failures_double_the_wait_and_a_success_forgets_them() -> None:
-    verdicts = iter(
-        [*[Verdict(None, failed=True)] * 4, Verdict(7.0, failed=False), Verdict(None, failed=True)]
-    )
-    assert waits(lambda _: next(verdicts), 6, adds=6) == [1.0, 2.0, 4.0, 8.0, 7.0, 1.0]
+    failed = iter([True, True, True, True, False, True])
+    assert waits(lambda _, retry_s: outcome(next(failed), retry_s), 6, adds=6) == [
+        1.0,
+        2.0,
+        4.0,
+        8.0,
+        7.0,
+        1.0,
+    ]
 
 
-def test_the_wait_ends_at_five_minutes() -> None:
-    assert waits(lambda _: Verdict(None, failed=True), 12, adds=12)[-1] == 300.0
+def test_the_wait_ends_at_fifteen_seconds() -> None:
+    assert waits(lambda _, retry_s: outcome(True, retry_s), 12, adds=12)[-1] == 15.0
+
+
+def test_a_round_at_once_in_between_forgets_no_failure() -> None:
+    """A start that fails each time, and each time is followed by taking back its intent."""
+    failed = iter([True, False, True, False, True, False])
+
+    def look(_: str, retry_s: float) -> Verdict:
+        return Verdict(retry_s, failed=True) if next(failed) else Verdict(0.0, failed=False)
+
+    assert waits(look, 5, adds=5) == [1.0, 0.0, 2.0, 0.0, 4.0]
 
 
 def test_a_round_that_breaks_off_ends_nothing_and_is_tried_again() -> None:
-    def broken(_: str) -> Verdict:
+    def broken(_name: str, _retry_s: float) -> Verdict:
         raise RuntimeError("a defect")
 
     assert waits(broken, 2, adds=2) == [1.0, 2.0]
 
 
 def test_a_plan_that_never_ends_is_slowed_down() -> None:
-    seen = waits(lambda _: Verdict(0.0, failed=False), ROUNDS_AT_ONCE + 1)
+    seen = waits(lambda _name, _retry_s: Verdict(0.0, failed=False), ROUNDS_AT_ONCE + 1)
     assert seen == [0.0] * ROUNDS_AT_ONCE + [1.0]

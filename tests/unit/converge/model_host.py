@@ -20,7 +20,6 @@ from reconciler.model.observed import (
 )
 from reconciler.model.plan import (
     Action,
-    Adopt,
     ChangeMedium,
     CleanUp,
     Continue,
@@ -134,7 +133,7 @@ class Host:
                 self.seen = replace(self.seen, process=Gone(0))
             case SetAside() | Discard():
                 self.seen = replace(blank(self.seen.now_s))
-            case Adopt() | CleanUp() | CutSerialLog():
+            case CleanUp() | CutSerialLog():
                 pass
             case _:
                 raise AssertionError(f"the model knows no {action!r}")

@@ -69,7 +69,7 @@ class TestStart:
     def test_first_start_makes_everything_in_order(self) -> None:
         assert text(make_plan(desired(), blank())) == [
             "CreateIdentity() because it has none yet",
-            "CreateDisk(20) because it has none yet",
+            "CreateDisk(20 GiB) because it has none yet",
             "Launch(g1) because the manifest says running",
             "Continue() because the manifest says running",
         ]
@@ -83,7 +83,7 @@ class TestStart:
     def test_a_larger_disk_is_grown_before_the_start(self) -> None:
         seen = stopped(desired())
         plan = make_plan(desired(VMSpec(disk_size_gib=30)), seen)
-        assert text(plan)[0] == "GrowDisk(30) because the manifest wants a larger disk"
+        assert text(plan)[0] == "GrowDisk(30 GiB) because the manifest wants a larger disk"
 
     def test_a_smaller_disk_stalls_and_the_rest_is_applied(self) -> None:
         plan = make_plan(desired(VMSpec(disk_size_gib=10)), stopped(desired()))
@@ -106,11 +106,25 @@ class TestStart:
             "Continue() because QEMU is ready and its guest has not begun"
         ]
 
-    def test_an_intent_whose_process_was_found_is_adopted_before_anything_else(self) -> None:
+    @pytest.mark.parametrize(("spec", "then"), [(ON, "Continue"), (OFF, "Quit")])
+    def test_an_intent_whose_process_was_found_is_completed_before_anything_else(
+        self, spec: VMSpec, then: str
+    ) -> None:
         seen = running(desired(), run_state="prelaunch")
         intent = replace(record(desired()), process=None)
-        plan = make_plan(desired(OFF), replace(seen, lifecycle=Lifecycle(launch=intent)))
-        assert text(plan) == ["Adopt(pid 4242) because QEMU was started, and not yet written down"]
+        plan = make_plan(desired(spec), replace(seen, lifecycle=Lifecycle(launch=intent)))
+        found = plan.actions[0]
+        assert isinstance(found, Remember)
+        assert found.cause == "QEMU (pid 4242) was started, and not yet written down"
+        assert found.lifecycle.launch == record(desired())
+        assert type(plan.actions[-1]).__name__ == then
+
+    def test_a_vm_that_has_run_gets_no_blank_disk_in_place_of_one_that_is_gone(self) -> None:
+        lost = replace(after_exit(ExitKind.CRASHED), disk=None)
+        plan = make_plan(desired(), lost)
+        assert plan.actions == ()
+        assert plan.blocked
+        assert plan.blocked.reason == "DiskMissing"
 
     def test_an_intent_without_a_process_is_taken_back(self) -> None:
         intent = replace(record(desired()), process=None)
@@ -124,9 +138,20 @@ class TestStart:
         assert text(make_plan(desired(OFF), stopped(desired(OFF)))) == ["nothing to do"]
 
     def test_suspended_is_left_alone_whatever_was_seen(self) -> None:
-        calm = desired(VMSpec(suspend=True))
+        calm = desired(VMSpec(suspend=True, state=PowerState.STOPPED))
         assert make_plan(calm, blank()) == Plan("web")
-        assert make_plan(calm, running(desired(), run_state="shutdown")) == Plan("web")
+        for state in ("running", "shutdown", "prelaunch"):
+            assert make_plan(calm, running(desired(), run_state=state)).actions == ()
+
+    def test_the_end_of_a_suspended_vm_is_noticed_and_not_answered(self) -> None:
+        calm = desired(VMSpec(suspend=True))
+        plan = make_plan(calm, replace(running(calm), process=Gone(-9)))
+        assert [type(a).__name__ for a in plan.actions] == ["Remember", "CleanUp"]
+        assert make_plan(calm, after_exit(ExitKind.CRASHED, calm.spec)) == Plan("web")
+
+    def test_a_suspended_vm_still_says_what_waits_for_a_restart(self) -> None:
+        calm = desired(VMSpec(suspend=True, memory_mib=4096))
+        assert [p.field for p in make_plan(calm, running(desired())).pending] == ["memory"]
 
 
 class TestRunning:
@@ -150,6 +175,17 @@ class TestRunning:
 
     def test_a_pending_change_that_is_taken_back_is_pending_no_more(self) -> None:
         assert make_plan(desired(ON, "g3"), running(desired())).pending == ()
+
+    def test_the_disk_itself_says_what_is_pending_not_what_the_launch_was_asked_for(self) -> None:
+        launched_small = running(desired(VMSpec(disk_size_gib=10)))
+        grown = replace(launched_small, disk=Disk("/root.qcow2", 20 * GIB))
+        assert make_plan(desired(), grown).pending == ()
+        blocked = make_plan(desired(VMSpec(disk_size_gib=10)), grown).blocked
+        assert blocked
+        assert blocked.reason == "DiskShrink"
+        assert [str(p) for p in make_plan(desired(VMSpec(disk_size_gib=30)), grown).pending] == [
+            "diskSize: 20 → 30"
+        ]
 
     def test_a_smaller_disk_is_blocked_not_pending(self) -> None:
         plan = make_plan(desired(VMSpec(disk_size_gib=10)), running(desired()))
@@ -212,15 +248,15 @@ class TestStop:
     def test_the_power_button_comes_first_with_the_manifests_time(self) -> None:
         plan = make_plan(desired(VMSpec(state=PowerState.STOPPED, shutdown=Shutdown(7))), running(desired()))
         assert text(plan) == [
-            "PowerDown() because the manifest says stopped",
-            "Remember(stop=acpi) because the manifest says stopped",
+            "PowerDown() because a stop was asked for",
+            "Remember(stop=acpi) because a stop was asked for",
         ]
         assert plan.look_again_s == 7
 
     @pytest.mark.parametrize(
         ("rung", "next_action"),
         [
-            (StopRung.ACPI, "Quit() because asked"),
+            (StopRung.ACPI, "Quit() because asked; the guest did not shut down in time"),
             (StopRung.QUIT, "Terminate() because asked; QEMU did not quit"),
             (StopRung.TERM, "Kill() because asked; QEMU did not end"),
             (StopRung.KILL, "Kill() because asked; QEMU did not end"),
@@ -236,18 +272,23 @@ class TestStop:
 
     def test_before_its_time_nothing_happens(self) -> None:
         seen = running(desired())
-        phase = StopPhase(StopRung.ACPI, "asked", seen.now_s + 9, ExitKind.STOPPED)
+        phase = StopPhase(StopRung.ACPI, "asked", seen.now_s + 9, ExitKind.STOPPED, asked_s=seen.now_s)
         plan = make_plan(desired(OFF), replace(seen, lifecycle=replace(seen.lifecycle, stop=phase)))
         assert (plan.actions, plan.look_again_s) == ((), 9)
+
+    def test_a_guest_that_was_still_booting_is_asked_again(self) -> None:
+        seen = running(desired())
+        phase = StopPhase(StopRung.ACPI, "asked", seen.now_s + 49, ExitKind.STOPPED, asked_s=seen.now_s - 10)
+        plan = make_plan(desired(OFF), replace(seen, lifecycle=replace(seen.lifecycle, stop=phase)))
+        assert text(plan) == ["PowerDown() because asked", "Remember(stop=acpi) because asked"]
+        assert plan.look_again_s == 10
 
     def test_force_shortens_the_power_buttons_time(self) -> None:
         seen = running(desired())
         phase = StopPhase(StopRung.ACPI, "asked", seen.now_s + 9, ExitKind.STOPPED)
         waiting = replace(seen, lifecycle=replace(seen.lifecycle, stop=phase))
         assert "Quit() because asked" in text(make_plan(desired(OFF), waiting, Wish.FORCE_STOP))
-        assert "Quit() because the manifest says stopped" in text(
-            make_plan(desired(OFF), seen, Wish.FORCE_STOP)
-        )
+        assert "Quit() because a stop was asked for" in text(make_plan(desired(OFF), seen, Wish.FORCE_STOP))
 
     def test_a_guest_that_is_off_is_quit_at_once(self) -> None:
         seen = running(desired(), run_state="shutdown")
@@ -259,11 +300,11 @@ class TestStop:
         seen = running(desired())
         phase = StopPhase(StopRung.ACPI, "asked", seen.now_s - 1, ExitKind.STOPPED)
         plan = make_plan(desired(), replace(seen, lifecycle=replace(seen.lifecycle, stop=phase)))
-        assert "Quit() because asked" in text(plan)
+        assert text(plan)[1].startswith("Quit()")
 
     def test_a_guest_that_has_not_begun_is_quit_without_the_power_button(self) -> None:
         plan = make_plan(desired(OFF), running(desired(), run_state="prelaunch"))
-        assert text(plan)[1] == "Quit() because the manifest says stopped"
+        assert text(plan)[1] == "Quit() because a stop was asked for"
 
     def test_qemu_that_stopped_answering_during_a_stop_gets_signals(self) -> None:
         seen = running(desired())
@@ -273,7 +314,7 @@ class TestStop:
             lifecycle=replace(seen.lifecycle, stop=phase),
             process=Unknown("QmpTimeout", "no answer", HANDLE),
         )
-        assert text(make_plan(desired(OFF), mute))[1] == "Terminate() because asked; QEMU did not quit"
+        assert text(make_plan(desired(OFF), mute))[1].startswith("Terminate() because asked")
 
 
 class TestUnknown:
@@ -468,7 +509,7 @@ def test_planning_after_executing_gives_an_empty_plan(
     """From any situation, executing plan after plan ends, and then there is nothing to do."""
     wanted = desired(after, "g2")
     host = Host(situation(kind, desired(before, "g1")), obeys)
-    for _ in range(12):
+    for _ in range(40):
         plan = make_plan(wanted, host.look(wanted))
         if not plan.actions and plan.look_again_s is None:
             break

@@ -113,7 +113,8 @@ def test_an_action_that_failed_is_the_reason() -> None:
     seen = stopped(desired())
     fault = Fault("SpawnFailed", "no such program")
     outcome = Outcome(0, Launch("x", desired()), fault)
-    status = said(desired(), seen, outcome)
+    status = said(desired(), seen, outcome, Context(1, retry_s=4.0))
+    assert status.next_try_in_s == 4.0
     assert (status.state, ready(status)) == (VMState.FAILED, (Truth.FALSE, "SpawnFailed"))
     assert not status.settled
 

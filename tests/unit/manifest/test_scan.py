@@ -327,6 +327,20 @@ def test_the_lock_of_a_linked_work_tree_is_found_in_its_repository(site: Site, t
     assert not site.scan().settled
 
 
+@pytest.mark.parametrize("where", ["..", ".", "team"])
+@pytest.mark.parametrize(
+    "data", [b"\0" * 64, b"", b"gitdir: a\0b", b"not git's", b"gitdir: " + b"x" * 100_000]
+)
+def test_a_dot_git_that_names_no_directory_hinders_nothing(site: Site, where: str, data: bytes) -> None:
+    """Such as a power cut leaves of the `.git` file of a linked work tree."""
+    site.write("team/web.yaml")
+    (site.root / where / ".git").write_bytes(data)
+    for _ in range(2):  # what lies below the root is known from the second look on
+        scan = site.scan()
+        assert scan.settled
+        assert list(scan.files) == ["team/web.yaml"]
+
+
 def test_a_checkout_that_begins_and_ends_during_the_look_makes_the_look_void(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:

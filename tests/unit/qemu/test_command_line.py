@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reconciler.model.errors import StateError
 from reconciler.model.observed import Identity
 from reconciler.model.vm import NAME_PATTERN, Accel, BootDevice, PortForward, Profile, Protocol, VMSpec
 from reconciler.qemu.command_line import command_line
@@ -76,7 +77,7 @@ def test_an_accelerator_that_is_not_resolved_makes_no_machine() -> None:
     ],
 )
 def test_an_identity_that_is_not_the_agents_writing_is_refused(identity: Identity) -> None:
-    with pytest.raises(ValueError, match=r"identity\.json"):
+    with pytest.raises(StateError, match=r"identity\.json"):
         command_line(replace(MACHINE, identity=identity), "q")
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import pytest
 
 from reconciler.model.errors import StateError
 from reconciler.model.observed import ProcessHandle
-from reconciler.qemu.process import Processes, ProcessState, Stat, parse_stat
+from reconciler.qemu.process import Processes, ProcessState, Stat, parse_stat, raise_descriptor_limit
 
 BOOT = "2f9f3b0e-boot"
 UUID = "6f1d3c52-0d37-4f0e-9a5c-3f2f6d0c7b11"
@@ -83,6 +84,24 @@ def test_a_proc_that_is_not_there_proves_no_death(proc: Path) -> None:
 def test_without_a_boot_id_nothing_is_known(tmp_path: Path) -> None:
     with pytest.raises(StateError, match="boot id"):
         Processes(tmp_path).state(ProcessHandle(BOOT, 4711, 777))
+
+
+def test_the_boot_id_is_read_once_since_no_agent_outlives_a_boot(proc: Path) -> None:
+    add(proc, 4711, stat_line())
+    processes = Processes(proc)
+    assert processes.boot_id() == BOOT
+    (proc / "sys/kernel/random/boot_id").unlink()
+    assert processes.state(ProcessHandle(BOOT, 4711, 777)) is ProcessState.RUNNING
+
+
+def test_the_limit_of_descriptors_is_raised_to_what_the_kernel_allows() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard - 1, hard))
+    try:
+        raise_descriptor_limit()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_a_stat_that_cannot_be_read_proves_no_death(proc: Path) -> None:

@@ -42,7 +42,7 @@ def test_identity_and_lifecycle_come_back_as_they_were(layout: Layout) -> None:
 def test_a_vm_that_never_was_has_no_identity_and_an_empty_memory(layout: Layout) -> None:
     records = Records(layout)
     assert records.identity("web") is None
-    assert records.lifecycle("web") == Lifecycle()
+    assert records.lifecycle("web") is None
     assert records.names() == ()
     assert not records.exists("web")
 
@@ -83,6 +83,23 @@ class TestTrash:
         assert (entry.name, entry.file) == ("web", "web.yaml")
         assert text == "# mine\nkind: VirtualMachine\n"
         assert layout.vm("web").disk.read_bytes() == b"the guest's data"
+        assert sorted(p.name for p in layout.vm("web").path.iterdir()) == ["identity.json", "root.qcow2"]
+
+    def test_an_agent_that_died_before_it_could_tell_sets_nothing_empty_aside(self, layout: Layout) -> None:
+        trash = self.make(layout)
+        last = replace(desired(), text="kind: VirtualMachine\n")
+        first = trash.set_aside(last, NOW)
+        assert trash.set_aside(last, NOW + timedelta(seconds=9)) == first
+        with trash.taking_back("web"):
+            pass
+        assert layout.vm("web").disk.read_bytes() == b"the guest's data"
+
+    def test_a_restore_that_an_agent_died_in_is_gone_on_with(self, layout: Layout) -> None:
+        trash = self.make(layout)
+        where = trash.set_aside(replace(desired(), text="kind: VirtualMachine\n"), NOW)
+        where.rename(layout.vm("web").path)  # as far as the dead agent got
+        with trash.taking_back("web") as (entry, text):
+            assert (entry.name, text) == ("web", "kind: VirtualMachine\n")
         assert sorted(p.name for p in layout.vm("web").path.iterdir()) == ["identity.json", "root.qcow2"]
 
     def test_the_newest_of_a_name_comes_back(self, layout: Layout) -> None:
