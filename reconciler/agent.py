@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from queue import SimpleQueue
 
@@ -65,6 +65,7 @@ def run(settings: Settings, *, checkpoint: Checkpoint = lambda _: None) -> int:
     with built(settings, checkpoint) as parts:
         api = server.build(parts.controller, settings)
         watcher = Watcher(settings.manifests, settings.rescan_s, parts.controller.watch)
+        parts.accelerator.start()
         parts.controller.start()
         watcher.start()
         api.start()
@@ -90,9 +91,7 @@ def host_shutdown(settings: Settings, timeout_s: float) -> int:
             if controller.wanted(name) is None:
                 controller.look(name, Wish.STOP)
         controller.start()
-        done = controller.board.wait_for_all(
-            lambda found: {s.name for s in found} >= set(names) and all(map(_is_off, found)), timeout_s
-        )
+        done = controller.board.wait_for_all(lambda found: _all_off(parts.records, names, found), timeout_s)
         for status in controller.board.all():
             if not _is_off(status):
                 log.error("%s: is still %s", status.name, status.state)
@@ -105,6 +104,7 @@ class Built:
 
     layout: Layout
     records: Records
+    accelerator: Accelerator
     controller: Controller
 
 
@@ -120,9 +120,10 @@ def built(
         queue, board = WorkQueue(), Board()
         catalog = _catalog(settings, layout)
         doors = _doors(settings, layout, catalog, queue, stack)
+        launcher = _launcher(settings, doors, checkpoint)
         executor = Executor(
             doors,
-            _launcher(settings, doors, checkpoint),
+            launcher,
             binary.machine_type(settings.qemu_binary),
             catalog.forget,
         )
@@ -134,7 +135,7 @@ def built(
         )
         controller = Controller(parts, settings.workers)
         stack.callback(controller.stop)
-        yield Built(layout, doors.records, controller)
+        yield Built(layout, doors.records, launcher.accelerator, controller)
 
 
 def _catalog(settings: Settings, layout: Layout) -> Catalog:
@@ -228,6 +229,12 @@ def _stopped(wanted: Wanted) -> Wanted:
     if isinstance(wanted, DesiredVM):
         return replace(wanted, spec=replace(wanted.spec, state=PowerState.STOPPED, suspend=False))
     return wanted
+
+
+def _all_off(records: Records, names: Sequence[str], found: Sequence[VMStatus]) -> bool:
+    """Whether each of these VMs was seen off, or is no more."""
+    off = {status.name for status in found if _is_off(status)}
+    return all(name in off or not records.exists(name) for name in names)
 
 
 def _is_off(status: VMStatus) -> bool:

@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 PURGE_EVERY_S = 3600.0
 REMOVAL_TIMEOUT_S = 5.0
+ON_ITS_WAY = {VMState.STARTING, VMState.STOPPING}
 QUIET = {ConditionType.RECONCILING, ConditionType.PRUNE_HELD}  # the actions and the catalog tell of these
 
 
@@ -193,10 +194,11 @@ class Controller:
 
 
 def _tell(before: VMStatus | None, now: VMStatus) -> None:
-    """Log the conditions that hold now and did not, or not for this reason."""
+    """Log the conditions that hold now and did not, or not for this reason; what is on its way is no news."""
     known = {(c.type, c.status, c.reason, c.message) for c in before.conditions} if before else set()
     for c in now.conditions:
-        if (c.type, c.status, c.reason, c.message) in known or c.type in QUIET:
+        on_its_way = c.type is ConditionType.READY and now.state in ON_ITS_WAY
+        if (c.type, c.status, c.reason, c.message) in known or c.type in QUIET or on_its_way:
             continue
         well = c.type is ConditionType.READY and c.status is Truth.TRUE
         log.log(logging.INFO if well else logging.WARNING, "%s: %s: %s", now.name, c.reason, c.message)

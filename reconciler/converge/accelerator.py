@@ -18,11 +18,15 @@ PROOF_TIMEOUT_S = 30.0
 
 
 class Accelerator:
-    """Says who executes a guest. The first to ask waits for the proof, if that is still under way."""
+    """Says who executes a guest. Whoever asks waits for the proof, which `start` begins."""
 
     def __init__(self, prove: Callable[[], AccelProof]) -> None:
+        self._prove = prove
         self._proof: Future[AccelProof] = Future()
-        threading.Thread(target=self._run, args=(prove,), name="accelerator", daemon=True).start()
+
+    def start(self) -> None:
+        """Begin the proof, in a thread of its own."""
+        threading.Thread(target=self._run, name="accelerator", daemon=True).start()
 
     def choose(self, wanted: Accel) -> Accel:
         """KVM or TCG. Raises AccelError where the manifest insists on what does not work."""
@@ -33,9 +37,9 @@ class Accelerator:
             raise AccelError(chosen.message)
         return chosen
 
-    def _run(self, prove: Callable[[], AccelProof]) -> None:
+    def _run(self) -> None:
         try:
-            proof = prove()
+            proof = self._prove()
         except Exception as error:
             log.exception("the proof of the accelerator broke off")
             proof = AccelProof(False, f"its proof broke off: {error}", "", "", "")

@@ -139,7 +139,7 @@ def _conditions(
     yield _ready(wanted, seen, plan, outcome, state)
     waits = plan.look_again_s is not None and not plan.blocked
     if plan.actions or waits:
-        message = plan.actions[0].cause if plan.actions else "waiting"
+        message = plan.actions[-1].cause if plan.actions else "waiting"
         yield _Said(ConditionType.RECONCILING, Truth.TRUE, "Progressing", message)
     if context.problems:
         message = "; ".join(str(p) for p in context.problems)
@@ -172,7 +172,7 @@ def _ready(wanted: Wanted, seen: ObservedVM, plan: Plan, outcome: Outcome, state
     if outcome.fault and state is not VMState.RUNNING:
         return say(Truth.FALSE, outcome.fault.reason, outcome.fault.message)
     if state.value == wanted.spec.state.value:
-        return say(Truth.TRUE, state.value.capitalize(), f"the VM is {state}, as the manifest says")
+        return say(Truth.TRUE, state.value.capitalize(), f"the VM is {state}, as it should be")
     return say(Truth.FALSE, *_why_not(wanted, seen, plan, state))
 
 
@@ -189,7 +189,7 @@ def _why_not(desired: DesiredVM, seen: ObservedVM, plan: Plan, state: VMState) -
         return last.kind.value, f"{last.message}; {count}, next try in {policy.wait_s(seen):.0f} s"
     if state is VMState.PAUSED and isinstance(seen.process, Alive):
         return "Paused", f"QEMU says {seen.process.qemu.run_state}"
-    return state.value.capitalize(), plan.actions[0].cause if plan.actions else f"the VM is {state}"
+    return state.value.capitalize(), plan.actions[-1].cause if plan.actions else f"the VM is {state}"
 
 
 def _dated(said: _Said, now: str, previous: VMStatus | None) -> Condition:
