@@ -329,7 +329,9 @@ def test_the_lock_of_a_linked_work_tree_is_found_in_its_repository(site: Site, t
 
 @pytest.mark.parametrize("where", ["..", ".", "team"])
 @pytest.mark.parametrize(
-    "data", [b"\0" * 64, b"", b"gitdir: a\0b", b"not git's", b"gitdir: " + b"x" * 100_000]
+    "data",
+    [b"\0" * 64, b"", b"gitdir: a\0b", b"not git's", b"gitdir: " + b"x" * 100_000],
+    ids=["zeros", "empty", "zero-inside", "prose", "endless"],
 )
 def test_a_dot_git_that_names_no_directory_hinders_nothing(site: Site, where: str, data: bytes) -> None:
     """Such as a power cut leaves of the `.git` file of a linked work tree."""
