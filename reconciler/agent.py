@@ -66,6 +66,7 @@ def run(settings: Settings, *, checkpoint: Checkpoint = lambda _: None) -> int:
         api = server.build(parts.controller, settings)
         watcher = Watcher(settings.manifests, settings.rescan_s, parts.controller.watch)
         parts.accelerator.start()
+        _read_manifests(parts.controller)
         parts.controller.start()
         watcher.start()
         api.start()
@@ -183,6 +184,14 @@ def _ports(records: Records, catalog: Catalog) -> VncPorts:
             held = lifecycle.launch.vnc_port if lifecycle and lifecycle.launch else None
             ports.load(name, held=held, chosen=identity.vnc_port if identity else None)
     return ports
+
+
+def _read_manifests(controller: Controller) -> None:
+    """The first look, before any VM is acted upon: what an earlier agent knew may be long past."""
+    try:
+        controller.scan()
+    except StateError as error:
+        log.error("the manifests' last good versions stay in force: %s", error)
 
 
 def _telling(look: Callable[[str], None]) -> Callable[[str, str], None]:

@@ -8,6 +8,8 @@ from reconciler.model.observed import (
     Alive,
     CdDrive,
     Disk,
+    Exit,
+    ExitKind,
     Fault,
     Gone,
     Identity,
@@ -30,6 +32,7 @@ from reconciler.model.plan import (
     GrowDisk,
     Kill,
     Launch,
+    Plan,
     PowerDown,
     Quit,
     Remember,
@@ -156,3 +159,17 @@ class Host:
         assert isinstance(self.seen.process, Alive)
         view = replace(self.seen.process.qemu, cd=CdDrive(node_name, False, False))
         self.seen = replace(self.seen, process=Alive(HANDLE, view))
+
+
+def after_exit(
+    kind: ExitKind, spec: VMSpec | None = None, failures: int = 1, ago_s: float = 1.0
+) -> ObservedVM:
+    """A VM that ended `ago_s` seconds ago, unasked."""
+    seen = stopped(desired(spec))
+    end = Exit(kind, "g1", "it ended", seen.utc, seen.now_s - ago_s, seen.boot_id)
+    return replace(seen, lifecycle=Lifecycle(last_exit=end, unanswered=True, failures=failures))
+
+
+def text(plan: Plan) -> list[str]:
+    """A plan as people read it, line by line."""
+    return plan.render().splitlines()
