@@ -28,7 +28,7 @@ from reconciler.converge.observer import Observer
 from reconciler.converge.ports import VncPorts
 from reconciler.converge.reconcile import Reconciler
 from reconciler.layout import SUN_PATH_MAX, Layout
-from reconciler.lock import AgentLock, holder, wait_free
+from reconciler.lock import AgentLock, end_holder
 from reconciler.manifest.catalog import Catalog
 from reconciler.manifest.departures import Rules
 from reconciler.manifest.scan import Scanner
@@ -43,7 +43,7 @@ from reconciler.qemu.accel import Prover, kvm_groups
 from reconciler.qemu.exits import ExitWatch
 from reconciler.qemu.images import Images
 from reconciler.qemu.monitor import CONNECTION_LOST, Monitors
-from reconciler.qemu.process import Processes
+from reconciler.qemu.process import Processes, raise_descriptor_limit
 from reconciler.qemu.view import TELLING_EVENTS
 from reconciler.settings import Settings
 from reconciler.storage.records import Records
@@ -59,6 +59,7 @@ def run(settings: Settings, *, checkpoint: Checkpoint = lambda _: None) -> int:
 
     `checkpoint` is told of each step of a launch. Raises SettingsError or StateError where it cannot begin.
     """
+    raise_descriptor_limit()
     ended: SimpleQueue[int] = SimpleQueue()  # which a signal handler may use, unlike an Event
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda caught, _: ended.put(caught))
@@ -84,7 +85,7 @@ def host_shutdown(settings: Settings, timeout_s: float) -> int:
     Returns 0 when every VM is off within `timeout_s`, else 1.
     """
     layout = Layout(settings.state_dir, settings.run_dir)
-    _end_other_agent(layout)
+    end_holder(layout.lock)
     with built(settings, lambda _: None, overrule=_stopped) as parts:
         controller = parts.controller
         names = parts.records.names()
@@ -118,6 +119,8 @@ def built(
     _make_directories(layout)
     with contextlib.ExitStack() as stack:
         stack.enter_context(AgentLock(layout.lock))
+        for directory in (settings.state_dir, settings.run_dir, settings.manifests):
+            durable.sweep(directory)
         queue, board = WorkQueue(), Board()
         catalog = _catalog(settings, layout)
         doors = _doors(settings, layout, catalog, queue, stack)
@@ -248,11 +251,3 @@ def _all_off(records: Records, names: Sequence[str], found: Sequence[VMStatus]) 
 
 def _is_off(status: VMStatus) -> bool:
     return status.state in (VMState.STOPPED, VMState.FAILED)
-
-
-def _end_other_agent(layout: Layout) -> None:
-    if pid := holder(layout.lock):
-        log.info("ending the agent (pid %s)", pid)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM)
-    wait_free(layout.lock)

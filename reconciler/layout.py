@@ -101,7 +101,7 @@ class Layout:
 
     @property
     def lock(self) -> Path:
-        """Held by the one agent of this state directory; its text is that agent's pid."""
+        """Held by the one agent of this state directory; its text is that agent's pid and start ticks."""
         return self.state_dir / "agent.lock"
 
     @property

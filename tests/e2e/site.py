@@ -219,7 +219,7 @@ class Site:
         path = self.state / "vms" / name / "serial.log"
         return path.read_text(errors="replace") if path.exists() else ""
 
-    def wait_serial(self, name: str, words: str, timeout_s: float = 60.0, times: int = 1) -> None:
+    def wait_serial(self, name: str, words: str, timeout_s: float = 100.0, times: int = 1) -> None:
         """Wait until the guest has said these words so many times."""
         wait_for(f"{name} says {words!r}", lambda: self.serial(name).count(words) >= times, timeout_s)
 
