@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-NAMES = ("start", "idle")
+NAMES = ("start", "second", "idle")
 
 for name in sys.argv[1:] or NAMES:
     importlib.import_module(f"bench.{name}").main()

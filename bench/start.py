@@ -32,6 +32,7 @@ from reconciler.qemu.sockets import listening
 from tests.e2e.site import Agent, Site, free_port
 
 TURNS = 25
+VIRSH_TURNS = 5  # it takes seconds where there is no systemd for it to talk to
 LIMITS = {"file": 2.0, "post": 2.0, "virsh": 0.5}
 SPEC: dict[str, object] = {"memory": 256, "cpuCores": 1, "diskSize": 1}
 DOMAIN = """<domain type='qemu'>
@@ -70,9 +71,10 @@ def main() -> None:
         if virsh := virsh_measure(site, stack):
             measures["virsh"] = virsh
         times = {name: [] for name in measures}  # type: dict[str, list[float]]
-        for _ in range(TURNS):
+        for turn in range(TURNS):
             for name, measure in measures.items():
-                times[name].append(measure())
+                if name != "virsh" or turn < VIRSH_TURNS:
+                    times[name].append(measure())
         report(times)
 
 

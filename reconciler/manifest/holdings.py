@@ -68,7 +68,7 @@ def fold(before: Holdings, scan: Scan, now_s: float, rules: Rules) -> Holdings:
     if not claims.by_name and not claims.unknown:
         return replace(_all_held(before, Hold(HoldReason.ROOT_EMPTY), now_s), files=claims.files)
     present = _present(before, claims)
-    judgement = _absent(before, claims, len(present), now_s, rules)
+    judgement = _absent(before, claims, present.keys(), now_s, rules)
     entries = dict(sorted({**present, **judgement.entries}.items()))
     return replace(
         before, former_root="", entries=entries, files=claims.files, departures=judgement.departures
@@ -116,17 +116,19 @@ def _undisputed(rivals: tuple[Claim, ...]) -> DesiredVM | None:
     return rivals[0].vm if len(rivals) == 1 else None
 
 
-def _absent(before: Holdings, claims: Claims, present: int, now_s: float, rules: Rules) -> Judgement:
+def _absent(
+    before: Holdings, claims: Claims, present: Collection[str], now_s: float, rules: Rules
+) -> Judgement:
     missing = {name: entry for name, entry in before.entries.items() if name not in claims.by_name}
     if before.former_root:
         hold = Hold(HoldReason.ROOT_CHANGED, before.former_root)
         missing = {name: entry.held(hold, now_s) for name, entry in missing.items()}
     oldest_s = now_s - rules.brake_window_s
-    departures = tuple(d for d in before.departures if d.at_s > oldest_s and d.name not in claims.by_name)
+    departures = tuple(d for d in before.departures if d.at_s > oldest_s and d.name not in present)
     if claims.unknown:
         file = claims.unknown[0]
         return Judgement({name: entry.doubtful(file) for name, entry in missing.items()}, departures)
-    return judge(missing, present, departures, now_s, rules)
+    return judge(missing, len(present), departures, now_s, rules)
 
 
 def _all_held(before: Holdings, hold: Hold, now_s: float) -> Holdings:

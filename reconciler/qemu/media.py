@@ -75,11 +75,15 @@ def _with_open_tray(execute: Execute, command: str, arguments: Mapping[str, obje
 
 
 def _open_tray(execute: Execute, *, force: bool) -> None:
-    """QEMU answers with success where it has only asked the guest, so the drive is looked at again."""
+    """QEMU answers with success where it has only asked the guest, so the drive is looked at again.
+
+    A tray that is closed and not locked was open, and the guest has closed it: the next command will tell.
+    """
     if _drive(execute).tray_open:
         return
     execute("blockdev-open-tray", {"id": CD_DRIVE, "force": force})
-    if not _drive(execute).tray_open:
+    drive = _drive(execute)
+    if drive.locked and not drive.tray_open:
         raise MediumLockedError("the guest holds the CD drive locked; unmount the CD there, or use force")
 
 

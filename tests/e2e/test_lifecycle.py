@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -127,21 +126,12 @@ def test_a_guest_that_panics_is_started_again(site: Site) -> None:
     site.wait_serial("web", "GUEST-READY", times=2)
 
 
-def test_a_second_agent_on_one_state_directory_gives_up_at_once(site: Site) -> None:
+def test_a_second_agent_on_one_state_directory_gives_up_and_says_why(site: Site) -> None:
+    """How quickly, is measured by `bench.second`: a test shares its cores with others."""
     agent = site.agent()
-    started = time.monotonic()
-    second = subprocess.run(site.command(), capture_output=True, text=True, timeout=10, check=False)
-    took_s = time.monotonic() - started
+    second = subprocess.run(site.command(), capture_output=True, text=True, timeout=30, check=False)
     assert second.returncode == 1
     assert f"another agent (pid {agent.process.pid})" in second.stderr
-    assert took_s < 1.0 + _import_time_s()
-
-
-def _import_time_s() -> float:
-    """What Python needs on this machine, under this load, before the agent's first line."""
-    started = time.monotonic()
-    subprocess.run([sys.executable, "-c", "import reconciler.agent"], check=True)
-    return time.monotonic() - started
 
 
 def test_ending_the_agent_leaves_the_vms_running(site: Site) -> None:

@@ -141,7 +141,9 @@ def test_a_manifest_that_is_removed_is_held_confirmed_set_aside_and_restored(sit
     status, answer = agent.post("/api/prune", {"names": ["web"]})
     assert (status, answer["released"]) == (200, ["web"])
     wait_for("it is gone", lambda: agent.get("/api/vms/web")[0] == 404)
-    assert "GUEST-POWERDOWN" in next((site.state / "trash").glob("web-*/serial.log")).read_text()
+    log = wait_for("it is set aside", lambda: next((site.state / "trash").glob("web-*/serial.log"), None))
+    assert log
+    assert "GUEST-POWERDOWN" in log.read_text()
     assert not (site.state / "vms" / "web").exists()
     assert agent.post("/api/vms/web/restore")[0] == 200
     agent.wait_status("web", "running")
