@@ -238,6 +238,16 @@ def test_the_brake_counts_the_removals_of_the_last_ten_minutes() -> None:
     assert held(holdings) == {"vm2": HoldReason.BRAKE}
 
 
+def test_a_broken_file_that_names_a_removed_vm_does_not_bring_it_back_for_the_brake() -> None:
+    four = {name: good(vm(name)) for name in TEN[:4]}
+    without_first = {name: view for name, view in four.items() if name != "vm0"}
+    gone = forgotten(after((0, scan(**four)), (5, scan(**without_first)), (15, scan(**without_first))), "vm0")
+    named = {"other": broken("other.yaml", "vm0"), "vm2": four["vm2"], "vm3": four["vm3"]}
+    holdings = after((20, scan(**named)), (30, scan(**named)), start=gone)
+    assert removed(holdings) == []
+    assert held(holdings) == {"vm1": HoldReason.BRAKE}
+
+
 def test_the_brake_forgets_what_was_removed_more_than_ten_minutes_ago() -> None:
     gone = after((0, scan_of(*TEN)), (5, scan_of(*TEN[2:])), (15, scan_of(*TEN[2:])))
     for name in TEN[:2]:
