@@ -74,7 +74,7 @@ def _suspended(desired: DesiredVM, seen: ObservedVM) -> Plan:
     """Nothing is done to the VM; what happens to it is noticed, and what would wait for a restart is said."""
     match seen.process:
         case Gone() as gone if seen.lifecycle.launch:
-            return _note_end(gone, seen.lifecycle.launch, seen, None)
+            return _note_end(gone, seen.lifecycle.launch, desired, seen, None)
         case Gone():
             return Plan(seen.name)
         case Unknown():
@@ -196,7 +196,7 @@ def _shrink(desired: DesiredVM, seen: ObservedVM) -> Fault | None:
 
 def _gone(process: Gone, wanted: Wanted, seen: ObservedVM, wish: Wish | None) -> Plan:
     if seen.lifecycle.launch:
-        return _note_end(process, seen.lifecycle.launch, seen, wish)
+        return _note_end(process, seen.lifecycle.launch, wanted, seen, wish)
     match wanted:
         case None:
             return Plan(seen.name)
@@ -208,7 +208,9 @@ def _gone(process: Gone, wanted: Wanted, seen: ObservedVM, wish: Wish | None) ->
             return _off(desired, seen, wish)
 
 
-def _note_end(process: Gone, record: LaunchRecord, seen: ObservedVM, wish: Wish | None) -> Plan:
+def _note_end(
+    process: Gone, record: LaunchRecord, wanted: Wanted, seen: ObservedVM, wish: Wish | None
+) -> Plan:
     """Say how it ended, once: the record goes and the exit comes in the same durable write."""
     if record.process is None:
         memory = replace(seen.lifecycle, launch=None, stop=None)
@@ -221,8 +223,9 @@ def _note_end(process: Gone, record: LaunchRecord, seen: ObservedVM, wish: Wish 
     words = stop.cause if stop else _how_it_vanished(process, rebooted=rebooted)
     asked = kind is ExitKind.STOPPED or wish is Wish.START
     ran_s = seen.now_s - record.requested_s
+    generation = wanted.generation if isinstance(wanted, DesiredVM) else record.generation
     memory = Lifecycle(
-        last_exit=Exit(kind, record.generation, words, seen.utc, seen.now_s, seen.boot_id),
+        last_exit=Exit(kind, generation, words, seen.utc, seen.now_s, seen.boot_id),
         unanswered=not asked,
         failures=0 if asked else policy.failures_after(kind, seen.lifecycle.failures, ran_s),
     )

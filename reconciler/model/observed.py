@@ -96,7 +96,7 @@ class StopPhase:
 
 @dataclass(frozen=True)
 class Exit:
-    """The end of one QEMU, as far as it is known; `generation` is what it had been launched for."""
+    """The end of one QEMU, as far as it is known; `generation` is what its manifest said when it was noticed."""
 
     kind: ExitKind
     generation: str

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reconciler.converge import policy
 from reconciler.converge.planner import make_plan
 from reconciler.model.observed import (
     Alive,
@@ -245,6 +246,13 @@ kinds = st.sampled_from(
 )
 
 
+ENDS = {
+    "shutdown": ExitKind.GUEST_SHUTDOWN,
+    "guest-panicked": ExitKind.GUEST_PANICKED,
+    "vanished": ExitKind.CRASHED,
+}
+
+
 def situation(kind: str, before: DesiredVM) -> ObservedVM:
     match kind:
         case "blank":
@@ -276,6 +284,8 @@ def test_planning_after_executing_gives_an_empty_plan(
     plan = make_plan(wanted, host.look(wanted))
     assert (plan.actions, plan.look_again_s) == ((), None), f"no end of planning: {plan.render()}"
     final = host.look(wanted)
-    assert isinstance(final.process, Alive) is (after.state is PowerState.RUNNING)
+    ended_as = ENDS.get(kind)
+    stays_off = ended_as is not None and policy.latched(after, ended_as)
+    assert isinstance(final.process, Alive) is (after.state is PowerState.RUNNING and not stays_off)
     if isinstance(final.disk, Disk) and isinstance(final.process, Alive):
         assert final.disk.virtual_size_bytes >= 1 * GIB

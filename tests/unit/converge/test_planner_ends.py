@@ -214,6 +214,17 @@ class TestEnds:
         plan = make_plan(desired(), after_exit(ExitKind.CRASHED, failures=failures))
         assert (plan.actions, plan.look_again_s) == ((), wait_s)
 
+    def test_an_edit_that_waits_for_a_restart_does_not_start_a_vm_that_its_guest_turned_off(self) -> None:
+        edited = desired(VMSpec(memory_mib=4096), "g2")
+        seen = running(desired(generation="g1"))
+        off = StopPhase(StopRung.QUIT, "the guest powered itself off", 0, ExitKind.GUEST_SHUTDOWN)
+        gone = replace(seen, lifecycle=replace(seen.lifecycle, stop=off), process=Gone(0))
+        (remember, _) = make_plan(edited, gone).actions
+        assert isinstance(remember, Remember)
+        later = replace(stopped(edited), lifecycle=remember.lifecycle)
+        assert make_plan(edited, later).actions == ()
+        assert make_plan(desired(VMSpec(memory_mib=8192), "g3"), later).actions != ()
+
     def test_an_explicit_start_does_not_wait_for_the_back_off(self) -> None:
         plan = make_plan(desired(), after_exit(ExitKind.CRASHED, failures=5), Wish.START)
         assert text(plan)[0].startswith("Remember")
