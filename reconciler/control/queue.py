@@ -40,7 +40,10 @@ class WorkQueue:
             return None
 
     def done(self, name: str, again_s: float | None) -> None:
-        """Give a name back; `again_s` replaces whatever time was set for it (None: when something happens)."""
+        """Give a name back; `again_s` replaces whatever time was set for it (None: when something happens).
+
+        A time that has passed already is now.
+        """
         with self._changed:
             self._working.discard(name)
             self._due.pop(name, None)
@@ -48,7 +51,7 @@ class WorkQueue:
                 self._due[name] = time.monotonic() + again_s
                 heapq.heappush(self._timers, (self._due[name], name))
                 self._changed.notify()
-            if again_s == 0:
+            if again_s is not None and again_s <= 0:
                 self._dirty.add(name)
             if name in self._dirty and not self._closed:
                 self._ready.append(name)

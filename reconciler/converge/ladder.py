@@ -54,7 +54,8 @@ def climb(seen: ObservedVM, wish: Wish | None, *, guest_off: bool = False, answe
         return _take(seen, _next(stop, seen, in_time=early, answers=answers))
     if asking and answers and seen.now_s >= stop.asked_s + ASK_AGAIN_S:
         return _take(seen, replace(stop, asked_s=seen.now_s))
-    return Plan(seen.name, look_again_s=_look_again_s(stop, seen.now_s))
+    left_s = _look_again_s(stop, seen.now_s) if answers else stop.deadline_s - seen.now_s
+    return Plan(seen.name, look_again_s=left_s)
 
 
 def _next(stop: StopPhase, seen: ObservedVM, *, in_time: bool, answers: bool) -> StopPhase:

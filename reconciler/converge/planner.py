@@ -223,11 +223,13 @@ def _note_end(
     words = stop.cause if stop else _how_it_vanished(process, rebooted=rebooted)
     asked = kind is ExitKind.STOPPED or wish is Wish.START
     ran_s = seen.now_s - record.requested_s
-    generation = wanted.generation if isinstance(wanted, DesiredVM) else record.generation
+    generation, spec = record.generation, record.spec
+    if isinstance(wanted, DesiredVM):
+        generation, spec = wanted.generation, wanted.spec
     memory = Lifecycle(
         last_exit=Exit(kind, generation, words, seen.utc, seen.now_s, seen.boot_id),
         unanswered=not asked,
-        failures=0 if asked else policy.failures_after(kind, seen.lifecycle.failures, ran_s),
+        failures=0 if asked else policy.failures_after(spec, kind, seen.lifecycle.failures, ran_s),
     )
     return Plan(
         seen.name, (Remember(f"QEMU is gone: {words}", memory), CleanUp("QEMU is gone", record.process))

@@ -47,8 +47,11 @@ def wait_s(seen: ObservedVM) -> float:
     return max(0.0, last.at_s + backoff_s(seen.lifecycle.failures) - seen.now_s)
 
 
-def failures_after(kind: ExitKind, failures_before: int, ran_s: float) -> int:
-    """The failures in a row after this end; a guest that powered itself off did not fail."""
-    if kind not in FAILURES:
+def failures_after(spec: VMSpec, kind: ExitKind, failures_before: int, ran_s: float) -> int:
+    """The unasked ends in a row after this one, as far as they are followed by another start.
+
+    So a guest that powers itself off did not fail; unless it is to be on always, and is off again at once.
+    """
+    if latched(spec, kind):
         return 0
     return (0 if ran_s >= HEALTHY_AFTER_S else failures_before) + 1

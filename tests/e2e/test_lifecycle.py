@@ -165,6 +165,19 @@ def test_sixteen_deaf_guests_delay_nobody(site: Site) -> None:
     assert site.pids("deaf0") == []
 
 
+def test_a_qemu_that_hangs_while_it_is_being_stopped_is_killed_in_the_end(site: Site) -> None:
+    """The one case in which a QEMU that does not answer is killed: a stop had begun, and its process is known."""
+    agent = site.agent()
+    site.write("web", shutdown={"timeoutSeconds": 13})
+    agent.wait_status("web", "running")
+    site.edit("web", state="stopped")
+    agent.wait_status("web", "stopping")
+    os.kill(site.pid("web"), signal.SIGSTOP)
+    agent.wait_status("web", "stopped", timeout_s=60)
+    assert site.pids("web") == []
+    assert "in time" in agent.vm("web")["lastExit"]["message"]
+
+
 def test_a_hung_qemu_is_unknown_delays_no_other_and_is_well_again_on_sigcont(site: Site) -> None:
     agent = site.agent()
     site.write("hung")

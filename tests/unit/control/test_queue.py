@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import time
 
+import pytest
+
 from reconciler.control.queue import WorkQueue
 
 
@@ -35,11 +37,13 @@ def test_a_name_added_while_in_progress_is_handed_out_again_only_afterwards() ->
     assert queue.get() == "a"
 
 
-def test_a_name_that_wants_another_look_at_once_gets_it() -> None:
+@pytest.mark.parametrize("again_s", [0.0, -3.0])
+def test_a_name_that_wants_another_look_at_once_gets_it(again_s: float) -> None:
     queue = WorkQueue()
     queue.add("a")
     assert queue.get() == "a"
-    queue.done("a", 0.0)
+    queue.done("a", again_s)
+    assert queue.idle() is False
     assert queue.get() == "a"
 
 

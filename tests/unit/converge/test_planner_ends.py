@@ -67,6 +67,19 @@ class TestStop:
         plan = make_plan(desired(OFF), replace(seen, lifecycle=replace(seen.lifecycle, stop=due)))
         assert text(plan)[1] == next_action
 
+    @pytest.mark.parametrize("asked_ago_s", [0, 10, 30])
+    def test_a_qemu_that_hangs_after_the_power_button_is_looked_at_when_its_time_is_over(
+        self, asked_ago_s: float
+    ) -> None:
+        seen = running(desired())
+        asked_s, deadline_s = seen.now_s - asked_ago_s, seen.now_s + 20
+        phase = StopPhase(StopRung.ACPI, "asked", deadline_s, ExitKind.STOPPED, asked_s)
+        mute = replace(
+            seen, lifecycle=replace(seen.lifecycle, stop=phase), process=Unknown("QmpTimeout", "", HANDLE)
+        )
+        plan = make_plan(desired(OFF), mute)
+        assert (plan.actions, plan.look_again_s) == ((), 20)
+
     def test_before_its_time_nothing_happens(self) -> None:
         seen = running(desired())
         phase = StopPhase(StopRung.ACPI, "asked", seen.now_s + 9, ExitKind.STOPPED, asked_s=seen.now_s)
@@ -244,6 +257,20 @@ class TestEnds:
         assert isinstance(remember, Remember)
         assert remember.lifecycle.stop
         assert remember.lifecycle.stop.ends_as is ExitKind.STOPPED
+
+    @pytest.mark.parametrize(
+        ("policy", "failures"), [(RestartPolicy.ON_FAILURE, 0), (RestartPolicy.ALWAYS, 1)]
+    )
+    def test_a_guest_that_powers_off_counts_only_where_it_is_started_again(
+        self, policy: RestartPolicy, failures: int
+    ) -> None:
+        wanted = desired(VMSpec(restart_policy=policy))
+        seen = running(wanted)
+        off = StopPhase(StopRung.QUIT, "the guest powered itself off", 0, ExitKind.GUEST_SHUTDOWN)
+        gone = replace(seen, lifecycle=replace(seen.lifecycle, stop=off), process=Gone(0))
+        (remember, _) = make_plan(wanted, gone).actions
+        assert isinstance(remember, Remember)
+        assert remember.lifecycle.failures == failures
 
     def test_ten_healthy_minutes_forget_the_failures_before(self) -> None:
         wanted = desired()
