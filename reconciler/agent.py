@@ -16,7 +16,7 @@ from queue import SimpleQueue
 
 from reconciler import durable
 from reconciler.api import server
-from reconciler.clock import SystemClock
+from reconciler.clock import Clock, SystemClock
 from reconciler.control.board import Board
 from reconciler.control.controller import Controller, Parts, publisher
 from reconciler.control.queue import WorkQueue
@@ -122,8 +122,9 @@ def built(
         for directory in (settings.state_dir, settings.run_dir, settings.manifests):
             durable.sweep(directory)
         queue, board = WorkQueue(), Board()
-        catalog = _catalog(settings, layout)
-        doors = _doors(settings, layout, catalog, queue, stack)
+        clock = SystemClock()
+        catalog = _catalog(settings, layout, clock)
+        doors = _doors(settings, layout, clock, catalog, queue, stack)
         launcher = _launcher(settings, doors, checkpoint)
         executor = Executor(
             doors,
@@ -142,14 +143,18 @@ def built(
         yield Built(layout, doors.records, launcher.accelerator, controller)
 
 
-def _catalog(settings: Settings, layout: Layout) -> Catalog:
-    clock = SystemClock()
+def _catalog(settings: Settings, layout: Layout, clock: Clock) -> Catalog:
     scanner = Scanner(settings.manifests, clock)
     return Catalog(layout, settings.manifests, scanner, clock, Rules(confirm_s=settings.rescan_s))
 
 
 def _doors(
-    settings: Settings, layout: Layout, catalog: Catalog, queue: WorkQueue, stack: contextlib.ExitStack
+    settings: Settings,
+    layout: Layout,
+    clock: Clock,
+    catalog: Catalog,
+    queue: WorkQueue,
+    stack: contextlib.ExitStack,
 ) -> Doors:
     """The doors to the outside world; what happens behind them puts names on the queue."""
     records, processes = Records(layout), Processes()
@@ -166,7 +171,7 @@ def _doors(
         exits=exits,
         images=Images(settings.qemu_user),
         ports=_ports(records, catalog),
-        clock=SystemClock(),
+        clock=clock,
         iso_roots=(layout.images, *settings.iso_roots),
     )
 

@@ -39,14 +39,12 @@ from reconciler.model.plan import (
     SetAside,
     Terminate,
 )
-from reconciler.model.vm import DesiredVM
+from reconciler.model.vm import GIB, DesiredVM
 from reconciler.qemu import isos, media
 from reconciler.qemu.identity import MAC_RANDOM_BYTES, new_identity
 from reconciler.storage import logs
 
 log = logging.getLogger(__name__)
-
-GIB = 1024**3
 
 
 @dataclass(frozen=True)

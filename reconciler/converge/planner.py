@@ -41,10 +41,9 @@ from reconciler.model.plan import (
     SetAside,
     Wish,
 )
-from reconciler.model.vm import DeletionPolicy, DesiredVM, PowerState, Removal, Wanted
+from reconciler.model.vm import GIB, DeletionPolicy, DesiredVM, PowerState, Removal, Wanted
 from reconciler.qemu.fields import pending_changes
 
-GIB = 1024**3
 MIB = 1024**2
 SERIAL_LOG_MAX_BYTES = 16 * MIB  # a guest writes what it likes, and must not fill the host's disk
 LOOK_AGAIN_UNKNOWN_S = 5.0

@@ -13,6 +13,8 @@ from enum import StrEnum
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}"
 _NAME = re.compile(NAME_PATTERN + r"\Z")
 
+GIB = 1024**3
+
 VNC_PORT_MIN = 5900
 VNC_PORT_MAX = 65535
 
