@@ -81,25 +81,16 @@ def must_be_free(path: Path) -> None:
         raise _taken(path, _named_in(text))
 
 
-def wait_free(path: Path, timeout_s: float = 30.0) -> None:
-    """Wait until nobody holds the lock. Raises StateError when the time is over."""
-    _wait(path, timeout_s, ask=False)
-
-
 def end_holder(path: Path, timeout_s: float = 30.0) -> None:
     """End the agent that holds the lock, as Ctrl-C would, and wait until it has. Nothing to do where none does.
 
     Raises StateError where it may not be ended, or has not ended in time.
     """
-    _wait(path, timeout_s, ask=True)
-
-
-def _wait(path: Path, timeout_s: float, *, ask: bool) -> None:
     deadline = time.monotonic() + timeout_s
     asked: Holder | None = None
     while (text := _text_if_held(path)) is not None:
         found = _named_in(text)
-        if ask and found is not None and found != asked:
+        if found is not None and found != asked:
             _terminate(found)
             asked = found
         if time.monotonic() > deadline:
