@@ -16,6 +16,7 @@ from queue import SimpleQueue
 
 from reconciler import durable
 from reconciler.api import server
+from reconciler.api.ports import Backend
 from reconciler.clock import Clock, SystemClock
 from reconciler.control.board import Board
 from reconciler.control.controller import Controller, Parts, publisher
@@ -64,7 +65,7 @@ def run(settings: Settings, *, checkpoint: Checkpoint = lambda _: None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda caught, _: ended.put(caught))
     with built(settings, checkpoint) as parts:
-        api = server.build(parts.controller, settings)
+        api = server.build(Backend(parts.controller), settings)
         watcher = Watcher(settings.manifests, settings.rescan_s, parts.controller.watch)
         parts.accelerator.start()
         _read_manifests(parts.controller)

@@ -16,14 +16,14 @@ from reconciler.api.access import Access, Gate
 from reconciler.api.context import Identify, ReadBody
 from reconciler.api.messages import Language
 from reconciler.api.operations import Operations
-from reconciler.api.ports import ControllerPort
+from reconciler.api.ports import Backend
 
 
 @dataclass(frozen=True)
 class Services:
     """What the API is made of. `clock` counts seconds and is used for the durations in the log."""
 
-    controller: ControllerPort
+    backend: Backend
     access: Access
     language: Language
     clock: Callable[[], float]
@@ -37,11 +37,12 @@ def create_app(services: Services) -> errors.App:
     app.req_options.strip_url_path_trailing_slash = True
     app.req_options.auto_parse_qs_csv = False
     errors.install(app)
-    _add_routes(app, services.controller)
+    _add_routes(app, services.backend)
     return app
 
 
-def _add_routes(app: errors.App, controller: ControllerPort) -> None:
+def _add_routes(app: errors.App, backend: Backend) -> None:
+    controller = backend.controller
     operations = Operations(controller)
     app.add_route("/api/vms", resources.VMs(controller))
     app.add_route("/api/vms/{name}", resources.VM(operations))

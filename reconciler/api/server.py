@@ -23,7 +23,7 @@ from reconciler.api.app import Services, create_app
 from reconciler.api.errors import ApiError, App, Detail
 from reconciler.api.listen import Listen
 from reconciler.api.messages import Code, Language, Text
-from reconciler.api.ports import ControllerPort
+from reconciler.api.ports import Backend
 from reconciler.api.resources import forwarded_ports
 from reconciler.api.sockets import open_sockets
 from reconciler.model.errors import SettingsError
@@ -44,11 +44,11 @@ LIMITS = {
 DRAIN_S = 2  # answers under way when the server closes get this long
 
 
-def build(controller: ControllerPort, settings: Settings) -> Server:
-    """The API of this controller, bound and not yet started. Raises SettingsError."""
+def build(backend: Backend, settings: Settings) -> Server:
+    """The API of this agent, bound and not yet started. Raises SettingsError."""
     language = Language(settings.language)
-    access = access_of(settings, forwarded_ports(controller))
-    app = create_app(Services(controller, access, language, time.monotonic))
+    access = access_of(settings, forwarded_ports(backend.controller))
+    app = create_app(Services(backend, access, language, time.monotonic))
     return Server(app, settings, language)
 
 

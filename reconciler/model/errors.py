@@ -3,6 +3,7 @@
 ReconcilerError
 ├── ManifestError        a file that cannot be used; holds every Problem
 ├── ConflictError        a file changed between reading and writing it
+├── PreconditionError    a manifest is not the version that the writer has seen
 ├── QemuError            QEMU was asked and said no, or could not be asked
 │   ├── QmpError         the command was refused; `qmp_class` and QEMU's own words
 │   ├── QmpTimeoutError  no answer in time; the command may or may not have run
@@ -13,6 +14,7 @@ ReconcilerError
 ├── PortConflictError    a port of the host is taken
 ├── ImageError           qemu-img failed, or an image must not be used
 ├── PathError            an ISO or image path that may not be opened
+├── ConsoleError         a noVNC service cannot be had
 ├── StateError           the agent's own records cannot be read or written
 └── SettingsError        a setting that cannot be honoured
 """
@@ -45,6 +47,16 @@ class ConflictError(ReconcilerError):
     """A file is not what was read before the edit: read it again, and apply the edit to that."""
 
     reason = "Conflict"
+
+
+class PreconditionError(ReconcilerError):
+    """The manifest is not the version that the writer has seen; nothing was written. `now` is its generation."""
+
+    reason = "PreconditionFailed"
+
+    def __init__(self, message: str, now: str | None) -> None:
+        super().__init__(message)
+        self.now = now
 
 
 class QemuError(ReconcilerError):
@@ -85,6 +97,12 @@ class MediumLockedError(QemuError):
     """The guest holds the tray of its CD drive locked: unmount the medium in the guest."""
 
     reason = "MediumLocked"
+
+
+class ConsoleError(ReconcilerError):
+    """A noVNC service cannot be started or asked; the message says why and what to do."""
+
+    reason = "ConsoleFailed"
 
 
 class AccelError(ReconcilerError):

@@ -12,6 +12,7 @@ from email.message import Message
 from pathlib import Path
 from typing import Any
 
+from reconciler.api.ports import Backend
 from reconciler.api.server import build
 from reconciler.settings import Settings
 from tests.contract.memory_controller import MemoryController
@@ -66,7 +67,7 @@ class Http:
 @contextmanager
 def serving(controller: MemoryController, **settings: Any) -> Iterator[Http]:
     """The API of this controller, while the block runs."""
-    server = build(controller, replace(SETTINGS, **settings))
+    server = build(Backend(controller), replace(SETTINGS, **settings))
     server.start()
     try:
         yield Http(server.address)
