@@ -17,6 +17,8 @@ STATE_DIR := $(LOCAL)/state
 RUN_DIR   := $(LOCAL)/run
 DIRS      := --manifests manifests --state-dir $(STATE_DIR) --run-dir $(RUN_DIR)
 LISTEN    ?= localhost:3000
+WEB        = $(firstword $(filter-out unix:%,$(subst $(comma), ,$(LISTEN))))
+comma     := ,
 
 # The same directories for the command line of whoever is at the terminal: export RECONCILER_CONFIG=…
 CONFIG    := $(LOCAL)/config.yaml
@@ -31,8 +33,9 @@ define WELCOME
 manifests  manifests/*.yaml: edit and save, and the agent does the rest
 commands   export RECONCILER_CONFIG=$(CURDIR)/$(CONFIG)
            .venv/bin/reconciler get          (describe demo, stop demo, doctor, … : --help)
-console    vncviewer localhost:5900          (the demo's screen; `get` shows the ports of all)
+screens    http://$(WEB)/consoles    (in your browser; or vncviewer localhost:5901, the demo's)
            tail -f $(STATE_DIR)/vms/demo/serial.log
+API        http://$(WEB)/docs        (every request, to read and to try)
 the end    Ctrl-C ends the agent, and the VMs go on; `make stop` shuts them down
 
 endef
@@ -45,7 +48,7 @@ SETUP := mkdir -p $(STAMPS) && flock $(STAMPS)/lock .ci/setup
 help: ## this list
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
-setup: $(STAMPS)/system .venv/.project $(STAMPS)/guest ## install what is missing: Debian packages, .venv, the tiny guest
+setup: $(STAMPS)/system .venv/.project $(STAMPS)/web $(STAMPS)/guest ## install what is missing: Debian packages, .venv, npm's packages, the tiny guest
 
 run: setup $(STATE_DIR)/iso/demo.iso ## start the agent on ./manifests; another port: make run LISTEN=localhost:3100
 	$(file >$(CONFIG),$(CONFIG_TEXT))
@@ -65,7 +68,7 @@ lint: setup ## ruff, formatting, types, layers
 	$(BIN)/mypy $(PYTHON_DIRS)
 	$(BIN)/lint-imports
 
-unit: setup ## every test; a part of them: make unit ARGS='tests/unit -k planner'
+unit: setup $(STAMPS)/browser ## every test; a part of them: make unit ARGS='tests/unit -k planner'
 	$(BIN)/pytest $(ARGS)
 
 # pytest says 5 where it found no test.
@@ -86,7 +89,7 @@ lock: .venv/.packages ## renew requirements.lock from pyproject.toml
 	  --generate-hashes --custom-compile-command 'make lock' --output-file requirements.lock $(ARGS)
 
 clean: ## remove .venv and what was built; keeps the VMs' state (.local/state) and downloads (.local/cache)
-	rm -rf .venv $(STAMPS) $(LOCAL)/guest .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist
+	rm -rf .venv $(STAMPS) $(LOCAL)/guest reconciler/web/node_modules .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist
 
 # ---- set-up ------------------------------------------------------------------------------------------
 
@@ -100,6 +103,14 @@ $(STAMPS)/system: .ci/setup
 
 .venv/.project: pyproject.toml .venv/.packages
 	@$(SETUP) project
+	@touch $@
+
+$(STAMPS)/web: $(addprefix reconciler/web/,package.json package-lock.json .npmrc) .ci/setup | $(STAMPS)/system
+	@$(SETUP) web
+	@touch $@
+
+$(STAMPS)/browser: .ci/setup | $(STAMPS)/system
+	@$(SETUP) browser
 	@touch $@
 
 $(STAMPS)/guest: $(GUEST_FILES) .ci/setup | $(STAMPS)/system

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-NAMES = ("start", "second", "idle")
+NAMES = ("start", "second", "idle", "api")
 
 for name in sys.argv[1:] or NAMES:
     importlib.import_module(f"bench.{name}").main()

@@ -9,17 +9,21 @@ import contextlib
 import json
 import logging
 import os
-import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from queue import SimpleQueue
 
-from reconciler import durable
+from reconciler import durable, heartbeat
 from reconciler.api import server
+from reconciler.api.listen import Listen, Listening
 from reconciler.api.ports import Backend
 from reconciler.clock import Clock, SystemClock
+from reconciler.console.consoles import Consoles
+from reconciler.console.services import Services, Setup, end_all
+from reconciler.console.targets import Targets
+from reconciler.console.tokens import Tokens
 from reconciler.control.board import Board
 from reconciler.control.controller import Controller, Parts, publisher
+from reconciler.control.inspector import Inspector
 from reconciler.control.queue import WorkQueue
 from reconciler.converge.accelerator import Accelerator
 from reconciler.converge.doors import Doors
@@ -28,6 +32,7 @@ from reconciler.converge.launch import Launcher, LaunchStep
 from reconciler.converge.observer import Observer
 from reconciler.converge.ports import VncPorts
 from reconciler.converge.reconcile import Reconciler
+from reconciler.heartbeat import NOBODY, SIGN_TIMEOUT_S, Ending, Manager, Sign
 from reconciler.layout import SUN_PATH_MAX, Layout
 from reconciler.lock import AgentLock, end_holder
 from reconciler.manifest.catalog import Catalog
@@ -39,6 +44,8 @@ from reconciler.model.errors import SettingsError, StateError
 from reconciler.model.plan import Wish
 from reconciler.model.status import VMState, VMStatus
 from reconciler.model.vm import DesiredVM, PowerState, Wanted
+from reconciler.network.firewall import Firewall
+from reconciler.network.nft import VncRules, table_name
 from reconciler.qemu import binary
 from reconciler.qemu.accel import Prover, kvm_groups
 from reconciler.qemu.exits import ExitWatch
@@ -55,25 +62,26 @@ log = logging.getLogger(__name__)
 Checkpoint = Callable[[LaunchStep], None]
 
 
-def run(settings: Settings, *, checkpoint: Checkpoint = lambda _: None) -> int:
+def run(settings: Settings, manager: Manager = NOBODY, *, checkpoint: Checkpoint = lambda _: None) -> int:
     """Run the agent until SIGINT or SIGTERM; the exit status. VMs go on when it ends.
 
-    `checkpoint` is told of each step of a launch. Raises SettingsError or StateError where it cannot begin.
+    `manager` hears how it is, `checkpoint` is told of each step of a launch. Raises SettingsError or StateError
+    where it cannot begin.
     """
     raise_descriptor_limit()
-    ended: SimpleQueue[int] = SimpleQueue()  # which a signal handler may use, unlike an Event
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda caught, _: ended.put(caught))
+    ending = Ending()
     with built(settings, checkpoint) as parts:
-        api = server.build(Backend(parts.controller), settings)
+        api = server.build(_backend(parts), settings)
         watcher = Watcher(settings.manifests, settings.rescan_s, parts.controller.watch)
         parts.accelerator.start()
         _read_manifests(parts.controller)
+        parts.controller.manifests.finish()
+        parts.consoles.resume()
         parts.controller.start()
         watcher.start()
         api.start()
-        _announce(parts.layout, settings, api.address)
-        ended.get()
+        _announce(parts.layout, settings, api.addresses)
+        heartbeat.serve(manager, _signs(parts, api, watcher), ending.wait)
         log.info("ending; the VMs go on")
         api.close()
         watcher.stop()
@@ -98,6 +106,7 @@ def host_shutdown(settings: Settings, timeout_s: float) -> int:
         for status in controller.board.all():
             if not _is_off(status):
                 log.error("%s: is still %s", status.name, status.state)
+    end_all(layout.consoles)
     return 0 if done else 1
 
 
@@ -109,6 +118,9 @@ class Built:
     records: Records
     accelerator: Accelerator
     controller: Controller
+    inspector: Inspector
+    consoles: Consoles
+    monitors: Monitors
 
 
 @contextlib.contextmanager
@@ -133,15 +145,53 @@ def built(
             binary.machine_type(settings.qemu_binary),
             catalog.forget,
         )
-        publish = publisher(board, doors.records)
+        consoles = _consoles(settings, layout, clock)
+        stack.callback(consoles.close)
+        publish = publisher(board, doors.records, consoles.hear)
         reconciler = Reconciler(Observer(doors), executor, publish, settings.resync_s)
         store = ManifestStore(settings.manifests)
         parts = Parts(
-            catalog, store, doors.records, doors.trash, board, queue, reconciler, doors.clock, overrule
+            catalog,
+            store,
+            doors.records,
+            doors.trash,
+            board,
+            queue,
+            reconciler,
+            doors.clock,
+            doors.ports,
+            overrule,
         )
         controller = Controller(parts, settings.workers)
         stack.callback(controller.stop)
-        yield Built(layout, doors.records, launcher.accelerator, controller)
+        inspector = Inspector(doors, launcher)
+        yield Built(
+            layout, doors.records, launcher.accelerator, controller, inspector, consoles, doors.monitors
+        )
+
+
+def _backend(parts: Built) -> Backend:
+    """What the API is made of."""
+    return Backend(parts.controller, parts.controller.manifests, parts.inspector, parts.consoles)
+
+
+def _consoles(settings: Settings, layout: Layout, clock: Clock) -> Consoles:
+    """The consoles, on the names that the API goes by as well: who came by one of them follows a link with it."""
+    listen = Listen(settings.console_listen.strip("[]").lower(), 0)
+    names = (
+        listen.names()
+        | Listening.parse(settings.listen).names()
+        | {h.lower() for h in settings.allowed_hosts}
+    )
+    setup = Setup(
+        layout=layout,
+        addresses=listen.addresses(),
+        names=frozenset(names),
+        origins=frozenset(o.lower().rstrip("/") for o in settings.allowed_origins),
+        qemu_uid=settings.qemu_uid,
+        qemu_binary=settings.qemu_binary,
+    )
+    return Consoles(Services(setup), Tokens(layout.consoles, clock), Targets(layout.consoles))
 
 
 def _catalog(settings: Settings, layout: Layout, clock: Clock) -> Catalog:
@@ -163,6 +213,10 @@ def _doors(
     stack.callback(monitors.close)
     exits = ExitWatch(processes, queue.add)
     stack.callback(exits.close)
+    ports = _ports(records, catalog)
+    firewall = _firewall(settings, ports)
+    stack.callback(firewall.close)
+    firewall.start()
     return Doors(
         layout=layout,
         records=records,
@@ -171,7 +225,8 @@ def _doors(
         monitors=monitors,
         exits=exits,
         images=Images(settings.qemu_user),
-        ports=_ports(records, catalog),
+        ports=ports,
+        firewall=firewall,
         clock=clock,
         iso_roots=(layout.images, *settings.iso_roots),
     )
@@ -195,12 +250,29 @@ def _ports(records: Records, catalog: Catalog) -> VncPorts:
     return ports
 
 
+def _firewall(settings: Settings, ports: VncPorts) -> Firewall:
+    """What closes VNC ports to guests, where a rule can tell QEMU from others."""
+    uid = settings.qemu_uid
+    rules = None if uid is None else VncRules(table_name(settings.state_dir), uid)
+    return Firewall(rules, ports.held)
+
+
 def _read_manifests(controller: Controller) -> None:
     """The first look, before any VM is acted upon: what an earlier agent knew may be long past."""
     try:
         controller.scan()
     except StateError as error:
         log.error("the manifests' last good versions stay in force: %s", error)
+
+
+def _signs(parts: Built, api: server.Server, watcher: Watcher) -> tuple[Sign, ...]:
+    """Those without whom VMs would be looked after no more, though the process goes on."""
+    return (
+        Sign("the workers", parts.controller.works),
+        Sign("the QMP loop", lambda: parts.monitors.answers(SIGN_TIMEOUT_S)),
+        Sign("the API", lambda: api.answers(SIGN_TIMEOUT_S)),
+        Sign("the watcher of the manifests", watcher.watches),
+    )
 
 
 def _telling(look: Callable[[str], None]) -> Callable[[str, str], None]:
@@ -231,15 +303,19 @@ def _make_directories(layout: Layout) -> None:
             ) from error
 
 
-def _announce(layout: Layout, settings: Settings, url: str) -> None:
+def _announce(layout: Layout, settings: Settings, addresses: tuple[str, ...]) -> None:
     """Say where the API is: to the command line by a file, to the one who started the agent in words."""
+    said = {"url": addresses[0], "addresses": addresses, "pid": os.getpid()}
     try:
-        durable.write(layout.address, json.dumps({"url": url, "pid": os.getpid()}).encode() + b"\n")
+        durable.write(layout.address, json.dumps(said).encode() + b"\n")
     except OSError as error:
         log.warning(
-            "%s: cannot be written (%s): give the command line --server %s", layout.address, error, url
+            "%s: cannot be written (%s): give the command line --server %s",
+            layout.address,
+            error,
+            addresses[0],
         )
-    log.info("listening on %s, manifests in %s", url, settings.manifests)
+    log.info("listening on %s, manifests in %s", " and ".join(addresses), settings.manifests)
 
 
 def _stopped(wanted: Wanted) -> Wanted:

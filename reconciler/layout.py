@@ -13,6 +13,7 @@
     └── trash/<name>-<time>/
 
 A socket's path must stay below 108 bytes wherever the run directory lies: <short> is the head of the VM's UUID.
+`consoles/` in the run directory is drawn at `ConsoleDir`.
 """
 
 from __future__ import annotations
@@ -48,6 +49,11 @@ class VMDir:
     def qemu_log(self) -> Path:
         """QEMU's stderr."""
         return self.path / "qemu.log"
+
+    @property
+    def qemu_log_before(self) -> Path:
+        """QEMU's stderr in the run before."""
+        return self.path / "qemu.log.1"
 
     @property
     def disk(self) -> Path:
@@ -90,6 +96,55 @@ class SocketDir:
     def guest_agent(self) -> Path:
         """The channel of qemu-guest-agent."""
         return self.path / "agent.sock"
+
+
+@dataclass(frozen=True)
+class ConsoleDir:
+    """What the agent and its noVNC services tell each other, 0700.
+
+    consoles/
+    ├── tokens/<sha256 of the token>        whose console it opens, and when it was made
+    ├── tokens/<sha256 of the token>.used   when it was used first
+    ├── targets/<VM>                        where that VM's VNC server is now
+    ├── <webPort>.lock                      held by the service of this port; there as long as one is wanted
+    └── <webPort>.log                       its stderr
+    """
+
+    path: Path
+
+    @property
+    def tokens(self) -> Path:
+        """Tokens, by their digest: what lies here opens nothing."""
+        return self.path / "tokens"
+
+    @property
+    def targets(self) -> Path:
+        """Where the VMs' VNC servers are."""
+        return self.path / "targets"
+
+    def token(self, digest: str) -> Path:
+        """What a token is good for."""
+        return self.tokens / digest
+
+    def used(self, digest: str) -> Path:
+        """That a token was used."""
+        return self.tokens / f"{digest}.used"
+
+    def target(self, name: str) -> Path:
+        """Where a VM's VNC server is."""
+        return self.targets / name
+
+    def lock(self, web_port: int) -> Path:
+        """Held by the service on this port."""
+        return self.path / f"{web_port}.lock"
+
+    def log(self, web_port: int) -> Path:
+        """What the service on this port has to say."""
+        return self.path / f"{web_port}.log"
+
+    def web_ports(self) -> tuple[int, ...]:
+        """The ports that a service is wanted on."""
+        return tuple(sorted(int(path.stem) for path in self.path.glob("*.lock") if path.stem.isdigit()))
 
 
 @dataclass(frozen=True)
@@ -143,6 +198,11 @@ class Layout:
     def address(self) -> Path:
         """Where the API of the running agent listens."""
         return self.run_dir / "agent.json"
+
+    @property
+    def consoles(self) -> ConsoleDir:
+        """What the noVNC services live on."""
+        return ConsoleDir(self.run_dir / "consoles")
 
     def vm(self, name: str) -> VMDir:
         """The state of the VM of this name."""

@@ -1,5 +1,7 @@
 """One agent on one state directory: a lock that ends with its holder, whatever ends that.
 
+The agent's noVNC services hold one each as well, by which the next agent finds them: `reconciler.console.services`.
+
 The lock alone says whether there is an agent. The text in its file says which: it is believed only of a process
 that lives and has these start ticks, for the text of an agent that was killed stays, and a pid comes again.
 """
@@ -81,8 +83,8 @@ def must_be_free(path: Path) -> None:
         raise _taken(path, _named_in(text))
 
 
-def end_holder(path: Path, timeout_s: float = 30.0) -> None:
-    """End the agent that holds the lock, as Ctrl-C would, and wait until it has. Nothing to do where none does.
+def end_holder(path: Path, timeout_s: float = 30.0, by: signal.Signals = signal.SIGTERM) -> None:
+    """End the process that holds the lock, by a signal, and wait until it has. Nothing to do where none does.
 
     Raises StateError where it may not be ended, or has not ended in time.
     """
@@ -91,7 +93,7 @@ def end_holder(path: Path, timeout_s: float = 30.0) -> None:
     while (text := _text_if_held(path)) is not None:
         found = _named_in(text)
         if found is not None and found != asked:
-            _terminate(found)
+            _signal(found, by)
             asked = found
         if time.monotonic() > deadline:
             raise StateError(f"{_called(found)} that uses {path.parent} did not end within {timeout_s:g} s")
@@ -113,7 +115,7 @@ def _take(descriptor: int, path: Path) -> None:
 
 def _sign(descriptor: int) -> None:
     os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"{os.getpid()} {_start_ticks(os.getpid())}\n".encode(), 0)
+    os.pwrite(descriptor, f"{os.getpid()} {start_ticks(os.getpid())}\n".encode(), 0)
 
 
 def _text_if_held(path: Path) -> bytes | None:
@@ -140,10 +142,10 @@ def _named_in(text: bytes) -> Holder | None:
     if len(words) != 2 or not all(word.isdigit() for word in words):
         return None
     named = Holder(*map(int, words))
-    return named if _start_ticks(named.pid) == named.start_ticks else None
+    return named if start_ticks(named.pid) == named.start_ticks else None
 
 
-def _start_ticks(pid: int) -> int | None:
+def start_ticks(pid: int) -> int | None:
     """When the process was started; None where there is none of this pid."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
@@ -152,13 +154,13 @@ def _start_ticks(pid: int) -> int | None:
     return int(stat[stat.rindex(b")") + 1 :].split()[19])  # 22 in proc(5); the name before may hold anything
 
 
-def _terminate(agent: Holder) -> None:
-    """Send SIGTERM. Raises StateError where that is not allowed; a process that is gone is fine."""
+def _signal(agent: Holder, number: signal.Signals) -> None:
+    """Send a signal. Raises StateError where that is not allowed; a process that is gone is fine."""
     try:
         with _held(agent.pid) as pidfd:
-            if _start_ticks(agent.pid) == agent.start_ticks:
-                log.info("ending the agent (pid %s)", agent.pid)
-                signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+            if start_ticks(agent.pid) == agent.start_ticks:
+                log.info("sending %s to pid %s", number.name, agent.pid)
+                signal.pidfd_send_signal(pidfd, number)
     except ProcessLookupError:
         return
     except OSError as error:

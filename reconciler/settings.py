@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pwd
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,8 +44,10 @@ class Settings:
     run_dir: Path
     listen: str = "localhost:3000"
     token_file: Path | None = None
+    read_token_file: Path | None = None
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
+    console_listen: str = "localhost"
     iso_roots: tuple[Path, ...] = field(default=(Path("/srv/iso"), Path("/srv/images")))
     qemu_binary: str = "qemu-system-x86_64"
     qemu_user: QemuUser | None = None
@@ -52,3 +55,9 @@ class Settings:
     resync_s: float = 300.0
     rescan_s: float = 10.0
     workers: int = 8
+
+    @property
+    def qemu_uid(self) -> int | None:
+        """The uid that tells QEMU's sockets from those of all others; None where QEMU runs as the agent does."""
+        user = self.qemu_user
+        return user.uid if user and user.uid != os.geteuid() else None

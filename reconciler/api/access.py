@@ -1,4 +1,4 @@
-"""Who may talk to the API: host names, origins and the token. Pure decisions, and a thin middleware.
+"""Who may talk to the API: host names, origins, tokens and their roles. Pure decisions, and a thin middleware.
 
 A web page elsewhere must not drive the API of somebody's loopback: `Host` must be a name that we go by (DNS
 rebinding), `Origin` one that we trust (cross-site requests). A guest's web server that a port forward shows
@@ -8,28 +8,39 @@ on the loopback is not trusted. Next: `reconciler.api.resources`.
 from __future__ import annotations
 
 import hmac
-import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from enum import Enum, auto
 from pathlib import Path
 
 import falcon
 
+from reconciler.api.docs import DOCS, DOCUMENT_PATH
 from reconciler.api.errors import ApiError
-from reconciler.api.listen import Listen, is_loopback_address
+from reconciler.api.listen import Listening, is_loopback_address
 from reconciler.api.messages import Code, Text
+from reconciler.api.pages import CONSOLES
+from reconciler.api.unix_socket import BY_FILE
+from reconciler.authority import parse_authority
 from reconciler.model.errors import SettingsError
 from reconciler.settings import Settings
 
-_AUTHORITY = re.compile(r"(?:\[(?P<v6>[0-9a-f:.]+)\]|(?P<host>[a-z0-9._-]+))(?::(?P<port>[0-9]{1,5}))?\Z")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
-OPEN_PATHS = frozenset({"/healthz", "/readyz"})  # they tell nothing, and who asks them has no token
+OPEN_PATHS = frozenset(
+    {"/healthz", "/readyz", DOCUMENT_PATH, *DOCS, *CONSOLES}
+)  # they tell nothing, and who asks them has no token
 PREFLIGHT_MAX_AGE_S = 600
 ALLOWED_METHODS = "GET, POST, PUT, DELETE"
 ALLOWED_HEADERS = "Authorization, Content-Type, If-Match, X-Language, X-Request-Id"
 EXPOSED_HEADERS = "ETag, X-Request-Id"
 
+READING = frozenset({"GET", "HEAD"})
+
+MAY_ONLY_READ = Text(
+    "该令牌的角色是 read，只能读取；修改操作需要 admin 令牌（设置 tokenFile）",
+    "this token has the role `read`; what changes something wants the one of `admin` (the setting tokenFile)",
+)
 FOREIGN_HOST = Text(
     "请求的 Host 不是本代理的名字（可在设置 allowedHosts 中添加）",
     "this agent does not go by the Host of the request (the setting allowedHosts adds names)",
@@ -40,51 +51,62 @@ FOREIGN_ORIGIN = Text(
 )
 
 
+class Role(Enum):
+    """What one may do: everything, or look."""
+
+    ADMIN = auto()
+    READ = auto()
+
+
 @dataclass(frozen=True)
 class Access:
-    """What is let in. `forwarded_ports` gives the host's ports behind which guests answer, now."""
+    """What is let in. `forwarded_ports` gives the host's ports behind which guests answer, now.
+
+    `token` makes an admin, `read_token` a reader; without a token everybody is an admin.
+    """
 
     names: frozenset[str]
     origins: frozenset[str]
     token: str | None
     forwarded_ports: Callable[[], Collection[int]]
-
-
-@dataclass(frozen=True)
-class Authority:
-    """Host and port as they stand in `Host` and in origins."""
-
-    host: str
-    port: int | None
+    read_token: str | None = None
 
 
 def access_of(settings: Settings, forwarded_ports: Callable[[], Collection[int]]) -> Access:
     """The access that the settings ask for. Raises SettingsError for a token that cannot be read."""
     return Access(
-        names=Listen.parse(settings.listen).names() | {h.lower() for h in settings.allowed_hosts},
+        names=Listening.parse(settings.listen).names() | {h.lower() for h in settings.allowed_hosts},
         origins=frozenset(o.lower().rstrip("/") for o in settings.allowed_origins),
         token=read_token(settings.token_file) if settings.token_file else None,
         forwarded_ports=forwarded_ports,
+        read_token=_second_token(settings),
     )
 
 
-def read_token(path: Path) -> str:
+def _second_token(settings: Settings) -> str | None:
+    """The token that may only read. Raises SettingsError where it is no second one."""
+    if settings.read_token_file is None:
+        return None
+    if settings.token_file is None:
+        raise SettingsError(
+            "readTokenFile: without a tokenFile beside it everybody may do everything; "
+            "`openssl rand -hex 32` makes a token"
+        )
+    token = read_token(settings.read_token_file, "readTokenFile")
+    if token == read_token(settings.token_file):
+        raise SettingsError("readTokenFile: holds the token of tokenFile; let the two differ")
+    return token
+
+
+def read_token(path: Path, setting: str = "tokenFile") -> str:
     """The token in a file, without the white space around it. Raises SettingsError."""
     try:
         token = path.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"tokenFile: {path} cannot be read: {error}") from error
+        raise SettingsError(f"{setting}: {path} cannot be read: {error}") from error
     if not token:
-        raise SettingsError(f"tokenFile: {path} is empty; `openssl rand -hex 32 > {path}` makes a token")
+        raise SettingsError(f"{setting}: {path} is empty; `openssl rand -hex 32 > {path}` makes a token")
     return token
-
-
-def parse_authority(text: str | None) -> Authority | None:
-    """`host`, `host:port` or `[v6]:port`, or None for anything else."""
-    form = _AUTHORITY.match((text or "").lower())
-    if form is None:
-        return None
-    return Authority((form["v6"] or form["host"]).rstrip("."), int(form["port"]) if form["port"] else None)
 
 
 def host_allowed(header: str | None, access: Access) -> bool:
@@ -106,12 +128,18 @@ def origin_allowed(origin: str, host: str | None, access: Access) -> bool:
     return (authority.port or _DEFAULT_PORTS[scheme]) not in access.forwarded_ports()
 
 
-def token_allowed(header: str | None, token: str | None) -> bool:
-    """Whether `Authorization` bears the token, where there is one; compared in constant time."""
-    if token is None:
-        return True
+def role_of(header: str | None, access: Access) -> Role | None:
+    """Who comes with this `Authorization`; None for nobody whom we know. Tokens are compared in constant time."""
+    if access.token is None:
+        return Role.ADMIN
     scheme, _, given = (header or "").partition(" ")
-    return scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), token.encode())
+    if scheme.lower() != "bearer":
+        return None
+    token = given.strip().encode()
+    if hmac.compare_digest(token, access.token.encode()):
+        return Role.ADMIN
+    reads = access.read_token is not None and hmac.compare_digest(token, access.read_token.encode())
+    return Role.READ if reads else None
 
 
 class Gate:
@@ -134,10 +162,15 @@ class Gate:
             if req.method == "OPTIONS" and req.get_header("Access-Control-Request-Method"):
                 _answer_preflight(resp)
                 return
-        if req.path not in OPEN_PATHS and not token_allowed(
-            req.get_header("Authorization"), self._access.token
-        ):
+        if req.path not in OPEN_PATHS and not req.env.get(BY_FILE):
+            self._check_role(req)
+
+    def _check_role(self, req: falcon.Request) -> None:
+        role = role_of(req.get_header("Authorization"), self._access)
+        if role is None:
             raise ApiError(Code.UNAUTHORIZED)
+        if role is Role.READ and req.method not in READING:
+            raise ApiError(Code.FORBIDDEN, MAY_ONLY_READ)
 
 
 def _answer_preflight(resp: falcon.Response) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import falcon
 
-from reconciler.api import errors, resources
+from reconciler.api import docs, errors, inspection, novnc, pages, resources
 from reconciler.api.access import Access, Gate
 from reconciler.api.context import Identify, ReadBody
 from reconciler.api.messages import Language
@@ -43,12 +43,30 @@ def create_app(services: Services) -> errors.App:
 
 def _add_routes(app: errors.App, backend: Backend) -> None:
     controller = backend.controller
-    operations = Operations(controller)
-    app.add_route("/api/vms", resources.VMs(controller))
+    operations = Operations(controller, backend.manifests)
+    config = resources.Config(operations)
+    app.add_route("/api/vms", resources.VMs(controller, operations))
     app.add_route("/api/vms/{name}", resources.VM(operations))
     app.add_route("/api/vms/{name}/start", resources.Start(operations))
     app.add_route("/api/vms/{name}/stop", resources.Stop(operations))
-    app.add_route("/api/vms/{name}/restore", resources.Restore(controller))
+    app.add_route("/api/vms/{name}/restart", resources.Restart(operations))
+    app.add_route("/vms/{name}/config", config)
+    app.add_route("/api/vms/{name}/config", config)
+    app.add_route("/api/vms/{name}/toggleMountIso", resources.ToggleMountIso(operations))
+    app.add_route("/api/vms/{name}/manifest", resources.Manifest(operations))
+    app.add_route("/api/vms/{name}/pending", resources.Pending(operations))
+    app.add_route("/api/vms/{name}/plan", resources.PlanOf(controller, operations))
+    app.add_route("/api/vms/{name}/restore", resources.Restore(backend.manifests))
     app.add_route("/api/prune", resources.Prune(controller))
+    app.add_route("/api/vms/{name}/log", inspection.Log(operations, backend.inspector))
+    app.add_route("/api/vms/{name}/screenshot", inspection.Screenshot(operations, backend.inspector))
+    app.add_route("/api/host", inspection.Host(controller.board, backend.inspector))
+    app.add_route("/api/novnc", novnc.NoVNC(controller.board, backend.consoles))
+    app.add_route("/api/novnc/{name}", novnc.NoVNCOf(operations, backend.consoles))
+    for path in pages.CONSOLES:
+        app.add_route(path, pages.Page(path))
+    app.add_route(docs.DOCUMENT_PATH, docs.Document())
+    for path in docs.DOCS:
+        app.add_route(path, docs.DocsPage(path))
     app.add_route("/healthz", resources.Health())
     app.add_route("/readyz", resources.Ready(controller))

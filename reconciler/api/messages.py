@@ -43,15 +43,30 @@ class Code(Enum):
     VM_NOT_FOUND = (404, "虚拟机不存在", "There is no VM of this name")
     VM_ALREADY_RUNNING = (400, "虚拟机已在运行", "The VM is already running")
     VM_ALREADY_STOPPED = (400, "虚拟机已停止", "The VM is already stopped")
+    VM_NOT_RUNNING = (400, "虚拟机未运行", "The VM does not run")
     VM_START_FAILED = (400, "虚拟机启动失败", "The VM could not be started")
     VM_STOP_FAILED = (400, "虚拟机停止失败", "The VM could not be stopped")
+    VM_CONFIG_FAILED = (400, "虚拟机配置更新失败", "The VM's configuration could not be updated")
+    ISO_TOGGLE_FAILED = (400, "ISO 镜像挂载状态切换失败", "The ISO could not be mounted or unmounted")
+    VM_PROTECTED = (
+        400,
+        "虚拟机受保护，不能删除（spec.protect 为 true）",
+        "The VM is protected: spec.protect is true in its manifest",
+    )
     VM_RESTORE_FAILED = (400, "虚拟机恢复失败", "The VM could not be restored")
+    VM_SCREENSHOT_FAILED = (400, "虚拟机截图失败", "The VM's screen could not be read")
+    NOVNC_START_FAILED = (400, "NoVNC 启动失败", "noVNC could not be started")
     MANIFEST_INVALID = (400, "虚拟机的清单文件无效", "The VM's manifest cannot be used")
     INVALID_REQUEST_PARAMS = (400, "无效的请求参数", "Invalid request parameters")
     UNAUTHORIZED = (401, "未授权", "This agent wants its token: Authorization: Bearer …")
     FORBIDDEN = (403, "禁止访问", "Forbidden")
     NOT_FOUND = (404, "路径不存在", "There is nothing at this path")
     METHOD_NOT_ALLOWED = (405, "不支持该请求方法", "This path does not know the method")
+    PRECONDITION_FAILED = (
+        412,
+        "虚拟机的清单与 If-Match 不符，未作任何更改",
+        "The VM's manifest is not the version that If-Match names; nothing was changed",
+    )
     TOO_LARGE = (413, "请求体过大", "The request body is larger than 64 KiB")
     UNSUPPORTED_MEDIA_TYPE = (415, "请求体必须是 application/json", "A request body must be application/json")
     INTERNAL_SERVER_ERROR = (500, "服务器内部错误", "Internal server error")
@@ -64,6 +79,8 @@ class Code(Enum):
 
 STARTED = Text("虚拟机启动成功", "The VM was started")
 STOPPED = Text("虚拟机停止成功", "The VM was stopped")
+CREATED = Text("虚拟机创建成功", "The VM was created")
+DELETED = Text("虚拟机已成功删除", "The VM was deleted")
 RESTORED = Text("虚拟机已恢复", "The VM was restored")
 PRUNED = Text("已确认删除所列虚拟机", "The removal of the VMs listed is confirmed")
 
@@ -84,12 +101,34 @@ BEING_REMOVED = Text(
     "它的清单已被删除，磁盘将被移至回收处；可用 restore 恢复",
     "its manifest is gone and it is being set aside; `reconciler restore` brings it back",
 )
+NO_MANIFEST = Text("没有清单描述该虚拟机", "no manifest describes this VM")
+REHEARSED = Text("演练（dryRun）：未作任何更改", "A rehearsal (dryRun): nothing was changed")
 SUSPENDED = Text("清单中 spec.suspend 为 true", "spec.suspend is true in its manifest")
 HELD = Text(
     "它的清单文件已不存在，删除操作等待确认；请恢复该文件，或运行 reconciler prune --confirm",
     "its manifest is gone and its removal is held; put the file back, or run `reconciler prune --confirm`",
 )
+SUPERSEDED = Text(
+    "在此期间清单又被他人修改，以新的清单为准",
+    "somebody else changed the manifest meanwhile, and the VM follows that",
+)
 GONE = Text("该虚拟机在此期间已被删除", "it was removed meanwhile")
+
+
+def restarted(name: str) -> Text:
+    """The documented message."""
+    return Text(f"虚拟机 {name} 已成功重启", f"The VM {name} was restarted")
+
+
+def configured(name: str) -> Text:
+    """The documented message."""
+    return Text(f"虚拟机 {name} 配置已更新", f"The configuration of the VM {name} was updated")
+
+
+def iso_toggled(name: str, *, mounted: bool) -> Text:
+    """The documented message, which is English on the page."""
+    words = "mounted to" if mounted else "unmounted from"
+    return Text.same(f"ISO successfully {words} VM '{name}'")
 
 
 def keeps_trying(next_try_in_s: float | None) -> Text:

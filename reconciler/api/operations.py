@@ -1,57 +1,145 @@
-"""The one way that every write of a VM's state goes; what each does in which state stands in `table`.
+"""The writes, one method each: look the state up, say what changes, what to wait for, and for how long.
 
-    find → look the state up in the table → edit the manifest, if it differs → ask for a round
-         → wait until the round has seen it through, or the deadline → answer with what was seen
-
-Nothing is claimed that was not seen. Next: `reconciler.api.views`.
+What each does in which state stands in `table`; how every one of them is carried out, in `writing`.
+Next: `reconciler.api.views`.
 """
 
 from __future__ import annotations
 
-import threading
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import PurePath
 
-from reconciler.api import messages, views
-from reconciler.api.errors import ApiError, from_os
+from reconciler.api import configuration, messages, table, views
+from reconciler.api.configuration import Asked
+from reconciler.api.errors import ApiError, Detail, invalid
 from reconciler.api.messages import Code, Text
-from reconciler.api.ports import ControllerPort
-from reconciler.api.table import Does, Operation, Situation, situation
-from reconciler.model.errors import ConflictError, ManifestError, StateError
+from reconciler.api.ports import ControllerPort, ManifestsPort
+from reconciler.api.table import DELETE, RESTART, START, STOP, Does, Goal, Operation, Situation, situation
+from reconciler.api.writing import Result, Task, Terms, Writer, explanation
+from reconciler.clock import timestamp
+from reconciler.control.manifests import default_spec
+from reconciler.manifest.edit import Changes
+from reconciler.manifest.nodes import Value
+from reconciler.model.errors import ConflictError, ManifestError
 from reconciler.model.plan import Wish
-from reconciler.model.status import ConditionType, Truth, VMState, VMStatus
+from reconciler.model.status import VMState, VMStatus
 from reconciler.model.vm import DesiredVM, PowerState, Removal, Shutdown, Wanted, is_vm_name
 
-WAITING_MAX = 32  # half of the server's threads: reads and /healthz never starve
-EDIT_ATTEMPTS = 3
 START_TIMEOUT_S = 60.0
 STOP_GRACE_S = 30.0  # on top of the guest's own time: the rest of the stop ladder
+LIVE_TIMEOUT_S = 30.0  # for what reaches a VM while it runs
 FIRST_LOOK_TIMEOUT_S = 5.0
-READ_ATTEMPTS, READ_PAUSE_S = 25, 0.2  # a git at work in the directory is mostly done in a moment
+
+STATE = ("spec", "state")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A VM as an operation finds it."""
+
+    name: str
+    status: VMStatus
+    wanted: Wanted
+    situation: Situation
 
 
 class Operations:
-    """The writes. Safe for any number of threads; at most `WAITING_MAX` of them wait for an outcome."""
+    """The writes. Safe for any number of threads. Each raises ApiError, or ManifestError for a broken manifest."""
 
-    def __init__(self, controller: ControllerPort) -> None:
+    def __init__(self, controller: ControllerPort, manifests: ManifestsPort) -> None:
         self._controller = controller
-        self._waiting = threading.BoundedSemaphore(WAITING_MAX)
+        self._manifests = manifests
+        self._writer = Writer(controller)
 
-    def run(self, operation: Operation, name: str, *, force: bool = False) -> VMStatus | None:
-        """Do it, and return the state that was reached; None for a VM that is no more. Raises ApiError.
+    # ---- what each does in which state -----------------------------------------------------------
 
-        `force` makes of a stop the power cut.
-        """
-        status = self.find(name)
-        wanted = self._controller.wanted(name)
-        match operation.table[row := situation(status, wanted)]:
-            case Code() as code:
-                raise ApiError(code, _why_refused(row, status) if code is operation.failed else None)
-            case Does.WRITE:
-                self._write(operation, name, wanted)
-            case Does.ASK:
-                pass
-        wish = Wish.FORCE_STOP if force else operation.wish
-        return self._see_through(operation, name, wish, _timeout_s(operation, row, wanted, force=force))
+    def start(self, name: str, terms: Terms) -> Result:
+        """Set `state: running`, and see the VM run."""
+        row, does = self._row(START, name)
+        timeout_s = START_TIMEOUT_S + (_stop_s(row) if row.situation is Situation.STOPPING else 0.0)
+        return self._power(row, does, START, table.STARTED, timeout_s, Wish.START, terms)
+
+    def stop(self, name: str, terms: Terms, *, force: bool = False) -> Result:
+        """Set `state: stopped`, and see the VM stop; `force` is the power cut."""
+        row, does = self._row(STOP, name)
+        wish, timeout_s = (Wish.FORCE_STOP, STOP_GRACE_S) if force else (Wish.STOP, _stop_s(row))
+        return self._power(row, does, STOP, table.STOPPED, timeout_s, wish, terms)
+
+    def restart(self, name: str, terms: Terms) -> Result:
+        """Write a new `restartedAt`, and see another process run."""
+        row, _ = self._row(RESTART, name)
+        last = row.wanted.spec.restarted_at if isinstance(row.wanted, DesiredVM) else None
+        goal = table.restarted(row.status.process)
+        timeout_s = _stop_s(row) + START_TIMEOUT_S
+        edits: Changes = {("spec", "restartedAt"): _later_than(last)}
+        return self._edit(row, edits, RESTART.failed, goal, timeout_s, None, terms)
+
+    def delete(self, name: str, terms: Terms, *, purge: bool = False) -> Result:
+        """Take the manifest away, and see the VM gone; `purge`: its disks too."""
+        row, _ = self._row(DELETE, name, held=True)
+        last = row.wanted.last if isinstance(row.wanted, Removal) else row.wanted
+        if last is not None and last.spec.protect:
+            raise ApiError(Code.VM_PROTECTED)
+
+        def write(terms: Terms) -> Wanted:
+            return self._manifests.remove(name, discard=purge, expect=terms.expect, dry_run=terms.dry_run)
+
+        task = Task(name, write, table.DELETED, DELETE.failed, _stop_s(row), Wish.STOP)
+        return self._writer.run(task, terms)
+
+    # ---- what is possible in every state ----------------------------------------------------------
+
+    def create(self, name: str, asked: Asked, terms: Terms, *, start: bool) -> Result:
+        """Make a manifest, stopped unless `start`, and see the agent know the VM, or run it."""
+        spec: dict[str, Value] = {**default_spec(), **asked.given}
+        if start:
+            spec["state"] = PowerState.RUNNING.value
+        runs = spec["state"] == PowerState.RUNNING.value
+        self._must_have_iso(spec.get("isoPath"))
+
+        def write(terms: Terms) -> Wanted:
+            try:
+                return self._manifests.create(name, spec, dry_run=terms.dry_run)
+            except ConflictError as error:
+                raise invalid("name", f"名称已被占用：{error}", f"the name is taken: {error}") from error
+            except ManifestError as error:
+                raise configuration.blamed(error) from error
+
+        timeout_s = START_TIMEOUT_S if runs else FIRST_LOOK_TIMEOUT_S
+        failed = Code.VM_START_FAILED if runs else Code.VM_CONFIG_FAILED
+        task = Task(name, write, table.created(runs=runs), failed, timeout_s)
+        return self._writer.run(task, terms)
+
+    def configure(self, name: str, asked: Asked, terms: Terms) -> Result:
+        """Change fields of the manifest, and see what can be changed live changed."""
+        row = self._managed(name)
+        edits = configuration.changes(asked, row.status, row.desired.spec)
+        self._must_have_iso(configuration.iso_path(edits))
+        power_changed = STATE in edits
+        timeout_s = _stop_s(row) + START_TIMEOUT_S if power_changed else LIVE_TIMEOUT_S
+        goal = table.in_force(power_changed)
+        try:
+            return self._edit(row, edits, Code.VM_CONFIG_FAILED, goal, timeout_s, None, terms)
+        except ManifestError as error:
+            self._controller.ask(name)  # somebody may have broken the file just now
+            if any(p.file == row.desired.source.file for p in self._controller.problems()):
+                raise
+            raise configuration.blamed(error) from error
+
+    def toggle_iso(self, name: str, terms: Terms, *, mount: bool) -> Result:
+        """Put the manifest's ISO into the drive, or take it out; of a VM that is off, at its next start."""
+        row = self._managed(name)
+        spec = row.desired.spec
+        if mount and spec.iso_path is None:
+            raise invalid("isoPath", "虚拟机没有设置 ISO 镜像", "the VM has no ISO: set isoPath first")
+        if mount:
+            self._must_have_iso(spec.iso_path)
+        edits: Changes = {} if spec.mount_iso is mount else {("spec", "mountIso"): mount}
+        goal = table.mounted(mount)
+        return self._edit(row, edits, Code.ISO_TOGGLE_FAILED, goal, LIVE_TIMEOUT_S, None, terms)
+
+    # ---- finding -----------------------------------------------------------------------------------
 
     def find(self, name: str) -> VMStatus:
         """The latest status. Raises ApiError for no such VM, ManifestError where its file is broken."""
@@ -66,108 +154,115 @@ class Operations:
             raise ManifestError(broken)
         raise ApiError(Code.VM_NOT_FOUND)
 
-    def _write(self, operation: Operation, name: str, wanted: Wanted) -> None:
-        """Make the manifest say so, where it does not; a write that meets another one is made again."""
+    def _row(self, operation: Operation, name: str, *, held: bool = False) -> tuple[Row, Does]:
+        """The VM, and what the table says; a refusal is raised. `held`: the manifest may be gone, and its VM held."""
+        row = self._found(name)
+        match operation.table[row.situation]:
+            case Code() as code:
+                raise ApiError(code, _why_refused(row))
+            case Does() as does:
+                if does is Does.WRITE and not held:
+                    self._must_have_a_manifest(name)
+                return row, does
+
+    def _found(self, name: str) -> Row:
+        status, wanted = self.find(name), self._controller.wanted(name)
+        return Row(name, status, wanted, situation(status, wanted))
+
+    def _managed(self, name: str) -> ManagedRow:
+        """A VM that a manifest describes. Raises ApiError for any other."""
+        row = self._found(name)
+        self._must_have_a_manifest(name)
+        match row.wanted:
+            case DesiredVM() as desired:
+                return ManagedRow(row.name, row.status, row.wanted, row.situation, desired)
+            case Removal():
+                raise ApiError(Code.MANIFEST_INVALID, messages.BEING_REMOVED)
+            case None:
+                raise ApiError(Code.MANIFEST_INVALID, messages.NO_MANIFEST)
+
+    def _must_have_a_manifest(self, name: str) -> None:
         if name in self._controller.held():
             raise ApiError(Code.MANIFEST_INVALID, messages.HELD)
-        if isinstance(wanted, DesiredVM) and wanted.spec.state is operation.target:
-            return
-        for _ in range(EDIT_ATTEMPTS):
-            try:
-                self._controller.edit(name, {("spec", "state"): operation.target.value})
-                return
-            except ConflictError:
-                continue
-            except StateError as error:
-                raise ApiError(operation.failed, Text.same(str(error))) from error
-            except OSError as error:
-                raise from_os(error) from error
-        raise ApiError(operation.failed, messages.CONTESTED)
 
-    def _see_through(
-        self, operation: Operation, name: str, wish: Wish | None, timeout_s: float
-    ) -> VMStatus | None:
-        """Ask, and wait for the outcome, if there is room to wait. Raises ApiError unless it is what was asked for."""
-        if not self._waiting.acquire(blocking=False):
-            self._controller.ask(name, wish)
-            raise _unsettled(operation, self._controller.board.get(name), messages.BUSY)
-        try:
-            ticket = self._ask(operation, name, wish)
-            return self._outcome(operation, name, ticket, timeout_s)
-        finally:
-            self._waiting.release()
+    def _must_have_iso(self, iso_path: object) -> None:
+        if isinstance(iso_path, str) and (fault := self._manifests.iso_fault(iso_path)):
+            message = fault.message.removeprefix("spec.isoPath: ")
+            raise ApiError(
+                Code.INVALID_REQUEST_PARAMS,
+                details=(Detail("isoPath", Text(f"该 ISO 镜像不可用：{message}", message)),),
+            )
 
-    def _ask(self, operation: Operation, name: str, wish: Wish | None) -> int:
-        """Ask until a wish goes to a round that knows what was written, for to another one it means nothing.
+    # ---- writing -----------------------------------------------------------------------------------
 
-        Asking reads the manifests; but nothing that is read counts while git is at work among them.
-        """
+    def _power(
+        self,
+        row: Row,
+        does: Does,
+        operation: Operation,
+        goal: Goal,
+        timeout_s: float,
+        wish: Wish,
+        terms: Terms,
+    ) -> Result:
+        """Write `state`, where it is not written; a VM without a manifest is only asked."""
+        target = PowerState.RUNNING if operation is START else PowerState.STOPPED
+        if does is Does.ASK:
+            return self._ask(row, operation.failed, goal, timeout_s, wish, terms)
+        wanted = row.wanted
+        is_written = isinstance(wanted, DesiredVM) and wanted.spec.state is target
+        edits: Changes = {} if is_written else {STATE: target.value}
+        return self._edit(row, edits, operation.failed, goal, timeout_s, wish, terms)
 
-        def is_read(_: VMStatus | None = None) -> bool:
-            wanted = self._controller.wanted(name)
-            return not isinstance(wanted, DesiredVM) or wanted.spec.state is operation.target
+    def _ask(self, row: Row, failed: Code, goal: Goal, timeout_s: float, wish: Wish, terms: Terms) -> Result:
+        if terms.expect is not None:
+            raise ApiError(Code.PRECONDITION_FAILED, messages.NO_MANIFEST)
+        return self._writer.run(Task(row.name, lambda _: row.wanted, goal, failed, timeout_s, wish), terms)
 
-        for _ in range(READ_ATTEMPTS):
-            was_read = is_read()
-            ticket = self._controller.ask(name, wish)
-            if was_read:
-                return ticket
-            self._controller.board.wait_for(name, is_read, READ_PAUSE_S)
-        raise _unsettled(operation, self._controller.board.get(name), messages.UNREAD)
+    def _edit(
+        self,
+        row: Row,
+        edits: Changes,
+        failed: Code,
+        goal: Goal,
+        timeout_s: float,
+        wish: Wish | None,
+        terms: Terms,
+    ) -> Result:
+        def write(terms: Terms) -> Wanted:
+            if not edits and terms.expect is None:
+                return row.wanted
+            return self._manifests.edit(row.name, edits, expect=terms.expect, dry_run=terms.dry_run)
 
-    def _outcome(self, operation: Operation, name: str, ticket: int, timeout_s: float) -> VMStatus | None:
-        def over(status: VMStatus | None) -> bool:
-            return (status is None or status.round > ticket) and operation.over(status)
-
-        status = self._controller.board.wait_for(name, over, timeout_s)
-        if not over(status):
-            raise _unsettled(operation, status, messages.UNSETTLED)
-        if not operation.done(status):
-            raise _failed(operation, status)
-        return status
+        return self._writer.run(Task(row.name, write, goal, failed, timeout_s, wish), terms)
 
 
-def _timeout_s(operation: Operation, row: Situation, wanted: Wanted, *, force: bool) -> float:
-    """How long the outcome may take: the guest's time, where one has to shut down, and ours."""
-    last = wanted.last if isinstance(wanted, Removal) else wanted
-    guest_s = float((last.spec.shutdown if last else Shutdown()).timeout_s)
-    if operation.target is PowerState.STOPPED:
-        return STOP_GRACE_S if force else guest_s + STOP_GRACE_S
-    return START_TIMEOUT_S + (guest_s + STOP_GRACE_S if row is Situation.STOPPING else 0.0)
+@dataclass(frozen=True)
+class ManagedRow(Row):
+    """A VM that a manifest describes."""
+
+    desired: DesiredVM
 
 
-def _why_refused(row: Situation, status: VMStatus) -> Text:
-    if row is Situation.REMOVING:
+def _stop_s(row: Row) -> float:
+    """How long a stop may take: the guest's time, and ours."""
+    last = row.wanted.last if isinstance(row.wanted, Removal) else row.wanted
+    return float((last.spec.shutdown if last else Shutdown()).timeout_s) + STOP_GRACE_S
+
+
+def _later_than(last: str | None) -> str:
+    """Now; or, where somebody's clock was ahead, just after the last restart that was asked for."""
+    now = datetime.now(UTC)
+    if last is not None:
+        now = max(now, datetime.fromisoformat(last) + timedelta(milliseconds=1))
+    return timestamp(now)
+
+
+def _why_refused(row: Row) -> Text | None:
+    if row.situation is Situation.REMOVING:
         return messages.BEING_REMOVED
-    if status.state is VMState.UNKNOWN:
-        return Text.same(_explanation(status))
+    if row.situation is not Situation.OPAQUE:
+        return None
+    if row.status.state is VMState.UNKNOWN:
+        return Text.same(explanation(row.status))
     return messages.SUSPENDED
-
-
-def _unsettled(operation: Operation, status: VMStatus | None, why: Text) -> ApiError:
-    return ApiError(operation.failed, why, extra=_as_it_is(status, settled=False))
-
-
-def _failed(operation: Operation, status: VMStatus | None) -> ApiError:
-    """It ended otherwise than was asked for: say why, in the words of who knows, and what comes next."""
-    if status is None:
-        return ApiError(operation.failed, messages.GONE, extra=_as_it_is(status, settled=True))
-    reason = Text.same(_explanation(status))
-    wants_running = status.desired is not None and status.desired.spec.state is PowerState.RUNNING
-    if operation.target is PowerState.RUNNING and status.state is VMState.FAILED and wants_running:
-        reason += messages.keeps_trying(status.next_try_in_s)
-    return ApiError(operation.failed, reason, extra=_as_it_is(status, settled=True))
-
-
-def _as_it_is(status: VMStatus | None, *, settled: bool) -> dict[str, object]:
-    return {"settled": settled, "vm": views.brief(status) if status else None}
-
-
-def _explanation(status: VMStatus) -> str:
-    """The most telling message stated of a VM: what stalls it, else why it is not ready, else its state."""
-    stalled, ready = status.condition(ConditionType.STALLED), status.condition(ConditionType.READY)
-    if stalled and stalled.status is Truth.TRUE:
-        return stalled.message
-    if ready and ready.status is not Truth.TRUE and ready.message:
-        return ready.message
-    return f"the VM is {status.state}"

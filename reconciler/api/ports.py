@@ -10,9 +10,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from reconciler.model.plan import Wish
+from reconciler.manifest.edit import Changes
+from reconciler.manifest.nodes import Value
+from reconciler.manifest.store import Expect
+from reconciler.model.console import Gateway
+from reconciler.model.inspection import HostFacts, VMLogs
+from reconciler.model.observed import Fault
+from reconciler.model.plan import Plan, Wish
 from reconciler.model.status import VMStatus
-from reconciler.model.vm import Problem, Wanted
+from reconciler.model.vm import DesiredVM, Problem, Removal, Wanted
 
 
 class BoardPort(Protocol):
@@ -49,25 +55,36 @@ class ControllerPort(Protocol):
     def ask(self, name: str, wish: Wish | None = None, /) -> int:
         """Look at this VM now; a status of a round greater than the ticket returned has seen all before."""
 
-    def confirm_prune(self, names: Sequence[str], /) -> tuple[str, ...]:
+    def confirm_prune(self, names: Sequence[str], /, *, dry_run: bool = False) -> tuple[str, ...]:
         """Let these held removals happen; returns those that were held."""
 
-    def restore(self, name: str, /) -> None:
-        """Bring a VM back that was set aside. Raises StateError or ConflictError."""
-
-    def edit(self, name: str, changes: Mapping[tuple[str, ...], str], /) -> None:
-        """Change the VM's manifest. Raises ManifestError, ConflictError or OSError."""
+    def preview(self, name: str, wanted: Wanted, wish: Wish | None = None, /) -> Plan:
+        """What a round would do now, were this wanted of the VM."""
 
     def ready(self) -> bool:
         """Whether the manifests were read and every VM looked at once."""
 
 
-@dataclass(frozen=True)
-class Gateway:
-    """A noVNC service: the process and the port of its web pages."""
+class ManifestsPort(Protocol):
+    """The one hand that changes manifests. With `dry_run` everything is checked, and nothing written."""
 
-    pid: int
-    web_port: int
+    def edit(self, name: str, changes: Changes, *, expect: Expect = None, dry_run: bool = False) -> DesiredVM:
+        """Change the VM's manifest; returns the VM as it is then described.
+
+        Raises StateError, PortConflictError, ManifestError, PreconditionError, ConflictError or OSError.
+        """
+
+    def create(self, name: str, spec: Mapping[str, Value], *, dry_run: bool = False) -> DesiredVM:
+        """Make a manifest. Raises ConflictError, PortConflictError, ManifestError or OSError."""
+
+    def remove(self, name: str, *, discard: bool, expect: Expect = None, dry_run: bool = False) -> Removal:
+        """Take the manifest away, and with it the VM; `discard`: its disks too. Raises as `edit` does."""
+
+    def restore(self, name: str, /, *, dry_run: bool = False) -> None:
+        """Bring a VM back that was set aside. Raises StateError or ConflictError."""
+
+    def iso_fault(self, iso_path: str, /) -> Fault | None:
+        """Why this ISO cannot be used; None where it can."""
 
 
 class ConsolesPort(Protocol):
@@ -76,36 +93,15 @@ class ConsolesPort(Protocol):
     def serve(self, web_port: int, /) -> Gateway:
         """The service on this port, started at need. Raises ConsoleError that says why it cannot be."""
 
-    def grant(self, name: str, vnc_port: int, /) -> str:
+    def grant(self, name: str, /) -> str:
         """A new token that opens the console of this VM, and of no other. Raises ConsoleError."""
-
-
-@dataclass(frozen=True)
-class VMLogs:
-    """The ends of what was written down of one VM: QEMU's stderr and the guest's serial console."""
-
-    qemu: str
-    serial: str
-
-
-@dataclass(frozen=True)
-class HostFacts:
-    """The host as VMs find it. `kvm` says why guests run under KVM or do not."""
-
-    qemu_version: str
-    accelerator: str
-    kvm: str
-    isolated: bool
-    cpus: int
-    memory_bytes: int
-    memory_available_bytes: int
 
 
 class InspectorPort(Protocol):
     """What can be looked at beyond the board."""
 
-    def logs(self, name: str, max_bytes: int, /) -> VMLogs:
-        """The ends of both logs, each of at most so many bytes. Raises OSError."""
+    def logs(self, name: str, max_bytes: int, lines: int, /) -> VMLogs:
+        """The ends of the VM's logs, each of at most so many bytes and lines."""
 
     def screenshot(self, name: str, /) -> bytes:
         """The screen of a running VM as PNG. Raises ReconcilerError or OSError."""
@@ -119,3 +115,6 @@ class Backend:
     """What the API is made of."""
 
     controller: ControllerPort
+    manifests: ManifestsPort
+    inspector: InspectorPort
+    consoles: ConsolesPort

@@ -1,6 +1,7 @@
-"""What start and stop do in each state, as data: the table of the HTTP contract. Pure.
+"""What start, stop, restart and delete do in each state, as data: the table of the HTTP contract. Pure.
 
-A row is a `Situation`, a column an `Operation`; a cell says what is done, or the code it is refused with.
+A row is a `Situation`, a column an `Operation`; a cell says what is done, or the code it is refused with. A `Goal`
+says when waiting for the outcome ends, and whether it is what was asked for.
 Next: `reconciler.api.operations`, which walks through it.
 """
 
@@ -10,9 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from reconciler.api import messages
-from reconciler.api.messages import Code, Text
-from reconciler.model.plan import Wish
+from reconciler.api import views
+from reconciler.api.messages import Code
+from reconciler.model.observed import ProcessHandle
 from reconciler.model.status import ConditionType, Truth, VMState, VMStatus
 from reconciler.model.vm import DesiredVM, PowerState, Removal, Wanted
 
@@ -40,15 +41,14 @@ class Does(Enum):
     """What an operation does where it is not refused."""
 
     WRITE = auto()
-    """Edit the manifest and see it through."""
+    """Change the manifest and see it through."""
     ASK = auto()
-    """Only ask: there is no manifest to edit."""
+    """Only ask: there is no manifest to change."""
 
 
 def situation(status: VMStatus, wanted: Wanted) -> Situation:
     """The row for a VM, from the latest status and what is wanted of it."""
-    suspended = status.condition(ConditionType.SUSPENDED)
-    if status.state is VMState.UNKNOWN or (suspended and suspended.status is Truth.TRUE):
+    if status.state is VMState.UNKNOWN or _holds(status, ConditionType.SUSPENDED):
         return Situation.OPAQUE
     match wanted:
         case None:
@@ -77,39 +77,14 @@ def _managed(state: VMState, desired: PowerState) -> Situation:
 
 @dataclass(frozen=True)
 class Operation:
-    """A write of `spec.state`. `over` says when waiting ends, `done` whether that is what was asked."""
+    """A column of the table. `failed` is the code of what went wrong on the way."""
 
-    target: PowerState
-    wish: Wish | None
     failed: Code
-    success: Text
     table: Mapping[Situation, Does | Code]
-    over: Callable[[VMStatus | None], bool]
-    done: Callable[[VMStatus | None], bool]
-
-
-def _is_stalled(status: VMStatus) -> bool:
-    stalled = status.condition(ConditionType.STALLED)
-    return stalled is not None and stalled.status is Truth.TRUE
-
-
-def _start_over(status: VMStatus | None) -> bool:
-    if status is None:
-        return True
-    if status.state in {VMState.RUNNING, VMState.FAILED, VMState.UNKNOWN} or status.settled:
-        return True
-    return _is_stalled(status) and status.state not in {VMState.STARTING, VMState.STOPPING}
-
-
-def _stop_over(status: VMStatus | None) -> bool:
-    return status is None or status.state in {VMState.STOPPED, VMState.UNKNOWN}
 
 
 START = Operation(
-    target=PowerState.RUNNING,
-    wish=Wish.START,
     failed=Code.VM_START_FAILED,
-    success=messages.STARTED,
     table={
         Situation.OFF: Does.WRITE,
         Situation.RUNNING: Code.VM_ALREADY_RUNNING,
@@ -120,15 +95,10 @@ START = Operation(
         Situation.UNMANAGED: Code.VM_ALREADY_RUNNING,
         Situation.REMOVING: Code.VM_START_FAILED,
     },
-    over=_start_over,
-    done=lambda status: status is not None and status.state is VMState.RUNNING,
 )
 
 STOP = Operation(
-    target=PowerState.STOPPED,
-    wish=Wish.STOP,
     failed=Code.VM_STOP_FAILED,
-    success=messages.STOPPED,
     table={
         Situation.OFF: Code.VM_ALREADY_STOPPED,
         Situation.RUNNING: Does.WRITE,
@@ -139,6 +109,116 @@ STOP = Operation(
         Situation.UNMANAGED: Does.ASK,
         Situation.REMOVING: Does.ASK,
     },
-    over=_stop_over,
-    done=lambda status: status is None or status.state is VMState.STOPPED,
 )
+
+RESTART = Operation(
+    failed=Code.VM_START_FAILED,
+    table={
+        Situation.OFF: Code.VM_NOT_RUNNING,
+        Situation.RUNNING: Does.WRITE,
+        Situation.OWED: Code.VM_NOT_RUNNING,
+        Situation.STOPPING: Code.VM_NOT_RUNNING,
+        Situation.PAUSED: Does.WRITE,
+        Situation.OPAQUE: Code.VM_START_FAILED,
+        Situation.UNMANAGED: Code.MANIFEST_INVALID,
+        Situation.REMOVING: Code.VM_START_FAILED,
+    },
+)
+
+DELETE = Operation(
+    failed=Code.VM_STOP_FAILED,
+    table={
+        Situation.OFF: Does.WRITE,
+        Situation.RUNNING: Does.WRITE,
+        Situation.OWED: Does.WRITE,
+        Situation.STOPPING: Does.WRITE,
+        Situation.PAUSED: Does.WRITE,
+        Situation.OPAQUE: Code.VM_STOP_FAILED,
+        Situation.UNMANAGED: Does.WRITE,
+        Situation.REMOVING: Does.WRITE,
+    },
+)
+
+
+@dataclass(frozen=True)
+class Goal:
+    """`over` says when waiting ends, `done` whether what was reached is what was asked for. None: no such VM."""
+
+    over: Callable[[VMStatus | None], bool]
+    done: Callable[[VMStatus | None], bool]
+
+
+def _start_over(status: VMStatus | None) -> bool:
+    if status is None:
+        return True
+    if status.state in {VMState.RUNNING, VMState.FAILED, VMState.UNKNOWN} or status.settled:
+        return True
+    return _holds(status, ConditionType.STALLED) and status.state not in {VMState.STARTING, VMState.STOPPING}
+
+
+def _is_to_run(status: VMStatus) -> bool:
+    return status.desired is not None and status.desired.spec.state is PowerState.RUNNING
+
+
+def _runs(status: VMStatus | None) -> bool:
+    return status is not None and status.state is VMState.RUNNING
+
+
+STARTED = Goal(over=_start_over, done=_runs)
+
+STOPPED = Goal(
+    over=lambda s: s is None or s.state in {VMState.STOPPED, VMState.UNKNOWN} or _is_to_run(s),
+    done=lambda s: s is None or s.state is VMState.STOPPED,
+)
+
+DELETED = Goal(
+    over=lambda s: s is None or s.desired is not None or s.state is VMState.UNKNOWN,
+    done=lambda s: s is None or s.desired is not None,  # somebody made another VM of this name meanwhile
+)
+
+
+def restarted(before: ProcessHandle | None) -> Goal:
+    """Another process runs than the one before."""
+
+    def over(status: VMStatus | None) -> bool:
+        if status is None or status.state is VMState.UNKNOWN:
+            return True
+        return status.process != before and _start_over(status)
+
+    return Goal(over, lambda status: status is not None and status.process != before and _runs(status))
+
+
+def created(*, runs: bool) -> Goal:
+    """The agent has looked at the new VM; where it shall run, the VM does."""
+
+    def over(status: VMStatus | None) -> bool:
+        return status is not None and (not runs or _start_over(status))
+
+    return Goal(over, lambda status: status is not None and (not runs or _runs(status)))
+
+
+def in_force(power_changed: bool) -> Goal:
+    """The running VM is in line with its manifest, as far as a running VM can be."""
+    waits = {VMState.RUNNING, VMState.STOPPED}
+    if power_changed:
+        waits |= {VMState.STARTING, VMState.STOPPING}
+
+    def over(status: VMStatus | None) -> bool:
+        if status is None or status.settled or status.state not in waits:
+            return True
+        return any(_holds(status, kind) for kind in (ConditionType.DEGRADED, ConditionType.STALLED))
+
+    return Goal(over, lambda status: status is not None)
+
+
+def mounted(wanted: bool) -> Goal:
+    """The ISO lies in the drive, or does not; of a VM that does not run, whether it will."""
+    return Goal(
+        in_force(power_changed=False).over,
+        lambda status: status is not None and views.is_mounted(status) is wanted,
+    )
+
+
+def _holds(status: VMStatus, kind: ConditionType) -> bool:
+    stated = status.condition(kind)
+    return stated is not None and stated.status is Truth.TRUE

@@ -11,9 +11,13 @@ import re
 from datetime import UTC, datetime
 
 from reconciler.api.media import JsonObject, encode
-from reconciler.model.observed import Exit
+from reconciler.model.inspection import HostFacts, VMLogs
+from reconciler.model.observed import Exit, Fault
+from reconciler.model.plan import PendingChange, Plan
 from reconciler.model.status import Condition, ConditionType, Truth, VMState, VMStatus
 from reconciler.model.vm import Problem, VMSpec
+
+MIB = 1024**2
 
 _EXACT_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z\Z")
 
@@ -74,7 +78,7 @@ def vm_in_full(status: VMStatus) -> JsonObject:
         "generation": desired.generation if desired else None,
         "observedGeneration": status.observed_generation,
         "settled": status.settled,
-        "pending": [{"field": p.field, "running": p.running, "wanted": p.wanted} for p in status.pending],
+        "pending": [pending(p) for p in status.pending],
         "lastExit": last_exit(status.last_exit) if status.last_exit else None,
         "failures": status.failures,
         "nextTryInSeconds": status.next_try_in_s,
@@ -129,6 +133,27 @@ def condition(stated: Condition) -> JsonObject:
     }
 
 
+def pending(change: PendingChange) -> JsonObject:
+    """A field whose change waits for a restart."""
+    return {"field": change.field, "running": change.running, "wanted": change.wanted}
+
+
+def plan(made: Plan) -> JsonObject:
+    """A plan: as text, and its parts."""
+    return {
+        "plan": made.render(),
+        "actions": [{"action": type(a).__name__, "text": a.render(), "cause": a.cause} for a in made.actions],
+        "pending": [pending(p) for p in made.pending],
+        "blocked": fault(made.blocked) if made.blocked else None,
+        "degraded": fault(made.degraded) if made.degraded else None,
+    }
+
+
+def fault(found: Fault) -> JsonObject:
+    """Something that stands in the way."""
+    return {"reason": found.reason, "message": found.message}
+
+
 def last_exit(end: Exit) -> JsonObject:
     """How the VM last came to its end."""
     return {
@@ -136,6 +161,36 @@ def last_exit(end: Exit) -> JsonObject:
         "message": end.message,
         "time": time(end.at),
         "generation": end.generation,
+    }
+
+
+def logs(found: VMLogs) -> JsonObject:
+    """The ends of a VM's logs, each with the size of the whole."""
+    return {
+        "qemu": found.qemu.text,
+        "serial": found.serial.text,
+        "qemuBefore": found.qemu_before.text,
+        "sizes": {
+            "qemu": found.qemu.total_bytes,
+            "serial": found.serial.total_bytes,
+            "qemuBefore": found.qemu_before.total_bytes,
+        },
+    }
+
+
+def host(facts: HostFacts) -> JsonObject:
+    """The host; memory in MiB."""
+    accelerators: dict[bool | None, str | None] = {True: "kvm", False: "tcg", None: None}
+    return {
+        "qemuBinary": facts.qemu_binary,
+        "qemuVersion": facts.qemu_version,
+        "accelerator": accelerators[facts.kvm],
+        "acceleratorReason": facts.why,
+        "qemuUser": facts.qemu_user,
+        "isolated": facts.isolated,
+        "cpus": facts.cpus,
+        "memory": facts.memory_bytes // MIB,
+        "memoryAvailable": facts.memory_available_bytes // MIB,
     }
 
 

@@ -12,6 +12,7 @@ from reconciler.cli.config import Host, load
 from reconciler.cli.logs import set_up
 from reconciler.cli.options import OF_THE_AGENT, settings_options
 from reconciler.cli.output import say
+from reconciler.heartbeat import Manager
 from reconciler.layout import Layout
 
 
@@ -29,7 +30,7 @@ def run(**flags: str | None) -> int:
     from reconciler import agent
 
     set_up(os.environ)
-    status = agent.run(settings)
+    status = agent.run(settings, Manager.of(os.environ, os.getpid()))
     if sys.stderr.isatty():
         say(
             "`reconciler host-shutdown` with the same settings shuts the VMs down; in a checkout, `make stop`"

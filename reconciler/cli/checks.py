@@ -78,6 +78,22 @@ def qemu_user(config: Config) -> Iterator[Finding]:
         yield Finding(Level.OK, "qemu user", f"{user.name}, uid {user.uid}")
 
 
+def guests(config: Config) -> Iterator[Finding]:
+    """What closes the screens of VMs to guests; where QEMU has no user of its own, the check above says so."""
+    from reconciler.model.errors import FirewallError
+    from reconciler.network import nft
+
+    try:
+        if config.qemu_user() is not None:
+            nft.listing(nft.table_name(config.state_dir))
+            yield Finding(Level.OK, "nftables", "closes the VNC ports of VMs to guests")
+    except FirewallError as error:
+        remedy = "apt-get install nftables; until then a guest reaches the screens of all VMs"
+        yield Finding(Level.WARN, "nftables", str(error), remedy)
+    except SettingsError:
+        return
+
+
 def kvm(config: Config) -> Iterator[Finding]:
     """Whether guests run under KVM, proved with one."""
     from reconciler.qemu.accel import KVM, Prover, kvm_groups
@@ -175,8 +191,9 @@ def inotify(_config: Config) -> Iterator[Finding]:
 
 def port(config: Config) -> Iterator[Finding]:
     """The API's port: free, or an agent on it."""
-    from reconciler.api.listen import Listen
+    from reconciler.api.listen import Listening
     from reconciler.api.sockets import open_sockets
+    from reconciler.api.unix_socket import UnixSocket
 
     url = address_of(config)
     try:
@@ -186,8 +203,12 @@ def port(config: Config) -> Iterator[Finding]:
     except (AgentError, SettingsError):
         pass
     try:
-        for each in open_sockets(Listen.parse(config.listen)):
-            each.close()
+        listening = Listening.parse(config.listen)
+        for listen in listening.tcp:
+            for each in open_sockets(listen):
+                each.close()
+        for path in listening.unix:
+            UnixSocket(path).close()
         yield Finding(Level.OK, "agent", f"none runs; {config.listen} is free for one")
     except SettingsError as error:
         yield Finding(Level.FAIL, "agent", str(error), "end that program, or choose another --listen")
@@ -196,19 +217,18 @@ def port(config: Config) -> Iterator[Finding]:
 def token(config: Config) -> Iterator[Finding]:
     """The token file: there where it has to be, and nobody else's to read."""
     from reconciler.api.access import read_token
-    from reconciler.api.listen import Listen
+    from reconciler.api.listen import Listening
 
-    path = config.path("tokenFile")
     try:
-        if path is None:
-            if not Listen.parse(config.listen).is_loopback:
-                found = f"{config.listen} can be reached from other machines, and there is no token"
-                yield Finding(Level.FAIL, "token", found, "name a file with --token-file")
-            return
-        read_token(path)
-        others = path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH)
-        level = Level.WARN if others else Level.OK
-        yield Finding(level, "token", str(path), f"others can read it: chmod 600 {path}" if others else "")
+        if config.path("tokenFile") is None and Listening.parse(config.listen).beyond:
+            found = f"{config.listen} can be reached from other machines, and there is no token"
+            yield Finding(Level.FAIL, "token", found, "name a file with --token-file")
+        for setting in ("tokenFile", "readTokenFile"):
+            if path := config.path(setting):
+                read_token(path, setting)
+                others = path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH)
+                remedy = f"others can read it: chmod 600 {path}" if others else ""
+                yield Finding(Level.WARN if others else Level.OK, "token", str(path), remedy)
     except SettingsError as error:
         yield Finding(Level.FAIL, "token", str(error), "as the message says")
 
@@ -227,6 +247,7 @@ CHECKS = (
     qemu_img,
     kvm,
     qemu_user,
+    guests,
     directories,
     reach,
     sockets,

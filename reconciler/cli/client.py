@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,7 @@ from reconciler.cli.config import Config
 from reconciler.layout import Layout
 from reconciler.model.errors import ReconcilerError, SettingsError
 
+UNIX = "unix:"
 READ_TIMEOUT_S = 15.0
 Answer = dict[str, Any]  # JSON of another process: whoever reads it knows the shape
 
@@ -27,7 +30,7 @@ class AgentError(ReconcilerError):
 
 @dataclass(frozen=True)
 class Agent:
-    """The agent behind a URL."""
+    """The agent behind a URL, or behind `unix:` and the path of its socket."""
 
     url: str
     token: str | None
@@ -65,9 +68,25 @@ class Agent:
             connection.close()
 
     def _connect(self, timeout_s: float | None) -> http.client.HTTPConnection:
+        if self.url.startswith(UNIX):
+            return _UnixConnection(self.url.removeprefix(UNIX), timeout_s)
         parts = urlsplit(self.url)
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         return kind(parts.hostname or "", parts.port, timeout=timeout_s)
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP through a UNIX socket."""
+
+    def __init__(self, path: str, timeout_s: float | None) -> None:
+        super().__init__("localhost", timeout=timeout_s)
+        self._path = path
+
+    def connect(self) -> None:
+        """Called by http.client."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
 
 
 def vm_path(name: str, operation: str = "") -> str:
@@ -81,16 +100,27 @@ def address_of(config: Config) -> str:
     if given := config.text("server"):
         return _checked(given)
     try:
-        text = Layout(config.state_dir, config.run_dir).address.read_text()
-        return _checked(json.loads(text)["url"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return f"http://{config.listen}"
+        said = json.loads(Layout(config.state_dir, config.run_dir).address.read_text())
+        return _checked(_nearest(said.get("addresses") or [said["url"]]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        first = config.listen.partition(",")[0].strip()
+        return first if first.startswith(UNIX) else f"http://{first}"
+
+
+def _nearest(addresses: list[str]) -> str:
+    """A UNIX socket that we may use, which takes no token; else the first."""
+    files = (each for each in addresses if each.startswith(UNIX))
+    return next((each for each in files if os.access(each.removeprefix(UNIX), os.W_OK)), addresses[0])
 
 
 def _checked(url: str) -> str:
+    if url.startswith(UNIX + "/"):
+        return url
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path.strip("/"):
-        raise SettingsError(f"server: found {url!r}, expected a URL such as http://localhost:3000")
+        raise SettingsError(
+            f"server: found {url!r}, expected a URL such as http://localhost:3000, or unix:/PATH"
+        )
     return url.rstrip("/")
 
 

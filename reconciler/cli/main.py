@@ -28,6 +28,7 @@ COMMANDS = {
     "validate": "manifests:validate",
     "schema": "manifests:schema",
     "doctor": "doctor:doctor",
+    "systemd": "systemd:systemd",
     "version": "main:version",
 }
 

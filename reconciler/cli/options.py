@@ -53,10 +53,12 @@ SETTINGS = {
         Setting("manifests", Kind.PATH, "The directory of manifests."),
         Setting("stateDir", Kind.PATH, "Where disks and the agent's memory lie."),
         Setting("runDir", Kind.PATH, "Where sockets and the agent's address lie."),
-        Setting("listen", Kind.TEXT, "HOST:PORT of the API; localhost is both loopbacks."),
+        Setting("listen", Kind.TEXT, "HOST:PORT or unix:/PATH of the API, or several with commas."),
         Setting("tokenFile", Kind.PATH, "A file with the API's bearer token."),
+        Setting("readTokenFile", Kind.PATH, "A file with a second token, which may only read."),
         Setting("allowedHosts", Kind.TEXTS, "More host names that clients may call the API by."),
         Setting("allowedOrigins", Kind.TEXTS, "More web origins whose pages may call the API."),
+        Setting("consoleListen", Kind.TEXT, "Where noVNC listens; localhost is both loopbacks."),
         Setting("isoRoots", Kind.PATHS, "More directories that ISO and image files may lie in."),
         Setting("qemuBinary", Kind.TEXT, "The QEMU to start, by name or path."),
         Setting("qemuUser", Kind.TEXT, "The user that QEMU runs as; `none`: the agent's own."),
@@ -64,7 +66,7 @@ SETTINGS = {
         Setting("resyncSeconds", Kind.SECONDS, "How often a VM that nothing happened to is read."),
         Setting("rescanSeconds", Kind.SECONDS, "How often manifests are read without an event."),
         Setting("workers", Kind.COUNT, "How many VMs are worked on at the same time."),
-        Setting("server", Kind.TEXT, "URL of the agent that commands talk to."),
+        Setting("server", Kind.TEXT, "URL or unix:/PATH of the agent that commands talk to."),
     )
 }
 

@@ -100,7 +100,9 @@ def note(vm: Answer) -> str:
             reason = (kind == "RestartRequired" and said["message"]) or said["reason"]
             return str(kind if reason in {"", kind} else f"{kind}: {reason}")
     ready = stated.get("Ready")
-    return str(ready["reason"]) if ready and ready["status"] != "True" else ""
+    if ready and ready["status"] != "True":
+        return str(ready["reason"])
+    return "HostReachable" if "HostReachable" in stated else ""
 
 
 def _shown(value: object) -> str:

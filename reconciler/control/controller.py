@@ -14,26 +14,26 @@ from dataclasses import dataclass, field
 
 from reconciler.clock import Clock
 from reconciler.control.board import Board
+from reconciler.control.manifests import Manifests, Tools
 from reconciler.control.queue import WorkQueue
 from reconciler.control.worker import Workers
+from reconciler.converge.ports import VncPorts
 from reconciler.converge.reconcile import Reconciler
 from reconciler.converge.summarise import Context
 from reconciler.manifest.catalog import Catalog
-from reconciler.manifest.edit import Changes
 from reconciler.manifest.store import ManifestStore
-from reconciler.model.errors import ConflictError, StateError
-from reconciler.model.plan import Verdict, Wish
+from reconciler.model.plan import Plan, Verdict, Wish
 from reconciler.model.status import ConditionType, Truth, VMState, VMStatus
-from reconciler.model.vm import DesiredVM, Problem, Removal, Wanted
+from reconciler.model.vm import Problem, Wanted
 from reconciler.storage.records import Records
 from reconciler.storage.trash import Trash
 
 log = logging.getLogger(__name__)
 
 PURGE_EVERY_S = 3600.0
-REMOVAL_TIMEOUT_S = 5.0
 ON_ITS_WAY = {VMState.STARTING, VMState.STOPPING}
-QUIET = {ConditionType.RECONCILING, ConditionType.PRUNE_HELD}  # the actions and the catalog tell of these
+# The actions, the catalog and the firewall tell of these.
+QUIET = {ConditionType.RECONCILING, ConditionType.PRUNE_HELD, ConditionType.HOST_REACHABLE}
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class Parts:
     queue: WorkQueue
     reconciler: Reconciler
     clock: Clock
+    ports: VncPorts
     overrule: Callable[[Wanted], Wanted] = field(default=lambda wanted: wanted)
 
 
@@ -57,6 +58,18 @@ class Controller:
     def __init__(self, parts: Parts, workers: int) -> None:
         self._parts = parts
         self.board = parts.board
+        self.manifests = Manifests(
+            Tools(
+                parts.catalog,
+                parts.store,
+                parts.records,
+                parts.trash,
+                parts.ports,
+                parts.board,
+                parts.reconciler.observer.look_at_iso,
+                self.scan,
+            )
+        )
         self._rounds = itertools.count(1)
         self._last_round = 0
         self._wishes: dict[str, Wish] = {}
@@ -122,41 +135,18 @@ class Controller:
         self._parts.queue.add(name)
         return ticket
 
-    def edit(self, name: str, changes: Changes) -> None:
-        """Change the VM's manifest. Raises ManifestError, ConflictError, StateError or OSError."""
-        wanted = self._parts.catalog.wanted(name)
-        if not isinstance(wanted, DesiredVM):
-            raise StateError(f"{name}: no manifest describes this VM")
-        self._parts.store.change(wanted.source, name, changes)
+    def preview(self, name: str, wanted: Wanted, wish: Wish | None = None) -> Plan:
+        """What a round would do now, were this wanted of the VM. Raises nothing that a round would not."""
+        return self._parts.reconciler.preview(name, wanted, wish)
 
-    def confirm_prune(self, names: Sequence[str]) -> tuple[str, ...]:
+    def confirm_prune(self, names: Sequence[str], *, dry_run: bool = False) -> tuple[str, ...]:
         """Let these held removals happen; returns those that were held, and are not any more."""
+        if dry_run:
+            return self._parts.catalog.confirmable(names)
         released = self._parts.catalog.confirm_prune(names)
         for name in released:
             self._parts.queue.add(name)
         return released
-
-    def restore(self, name: str) -> None:
-        """Bring back the VM of this name that was set aside last: its disks, its identity and its manifest.
-
-        Raises StateError where nothing was set aside, ConflictError where the name or the file is taken.
-        """
-        catalog = self._parts.catalog
-        self.board.wait_for(name, lambda _: not isinstance(catalog.wanted(name), Removal), REMOVAL_TIMEOUT_S)
-        match catalog.wanted(name):
-            case Removal():
-                raise ConflictError(f"{name}: is being removed just now; try again when it is gone")
-            case DesiredVM() if name in catalog.held():
-                raise ConflictError(
-                    f"{name}: was never set aside: its removal is held; put its manifest back"
-                )
-            case DesiredVM(source=source):
-                raise ConflictError(
-                    f"{name}: {source} describes a VM of this name; remove or rename it first"
-                )
-        with self._parts.trash.taking_back(name) as (entry, text):
-            self._parts.store.create(entry.file, text)
-        self.ask(name)
 
     # ---- life -----------------------------------------------------------------------------------
 
@@ -169,6 +159,10 @@ class Controller:
     def stop(self) -> None:
         """Finish the rounds under way, and no more. VMs go on."""
         self._workers.stop()
+
+    def works(self) -> bool:
+        """Whether the workers do: none has died, and not all of them hang."""
+        return self._workers.work()
 
     def _look(self, name: str, retry_s: float) -> Verdict:
         with self._lock:
@@ -204,10 +198,16 @@ def _tell(before: VMStatus | None, now: VMStatus) -> None:
         log.log(logging.INFO if well else logging.WARNING, "%s: %s: %s", now.name, c.reason, c.message)
 
 
-def publisher(board: Board, records: Records) -> Callable[[VMStatus], None]:
-    """What publishes a status: on the board, unless nothing is left of the VM; what is new in it, in the log."""
+def publisher(
+    board: Board, records: Records, hear: Callable[[VMStatus], None] = lambda _: None
+) -> Callable[[VMStatus], None]:
+    """What publishes a status: on the board, unless nothing is left of the VM; what is new in it, in the log.
+
+    `hear` is told before, so that whoever reads the board finds that it knows.
+    """
 
     def publish(status: VMStatus) -> None:
+        hear(status)
         gone = status.desired is None and status.state is VMState.STOPPED
         if gone and not records.exists(status.name):
             board.drop(status.name)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 
 from reconciler.control.queue import WorkQueue
@@ -18,6 +19,7 @@ log = logging.getLogger(__name__)
 
 RETRY_FIRST_S = 1.0
 RETRY_MAX_S = 15.0  # whatever was in the way, this long after it has gone nothing is left of it
+HUNG_S = 180.0  # the longest step of a round, making an image, is given up after 30 s
 ROUNDS_AT_ONCE = 32  # a start from nothing takes three
 
 
@@ -33,6 +35,7 @@ class Workers:
         self._look = look
         self._failures: dict[str, int] = {}
         self._at_once: dict[str, int] = {}
+        self._since: dict[str, float] = {}  # the rounds under way, and when each began
         self._threads = [threading.Thread(target=self._work, name=f"worker-{n}") for n in range(count)]
 
     def start(self) -> None:
@@ -47,15 +50,23 @@ class Workers:
             if thread.ident:
                 thread.join()
 
+    def work(self, hung_s: float = HUNG_S) -> bool:
+        """Whether all threads live, and one of them at least is not in a round for longer than any round takes."""
+        since = time.monotonic() - hung_s
+        hung = sum(began < since for began in list(self._since.values()))
+        return hung < len(self._threads) and all(thread.is_alive() for thread in self._threads)
+
     def _work(self) -> None:
         while (name := self._queue.get()) is not None:
             again_s: float | None = None
+            self._since[name] = time.monotonic()
             try:
                 again_s = self._again(name, self._look(name, self._retry_s(name)))
             except Exception:  # one VM's trouble stays its own, whatever it is
                 log.exception("%s: the round broke off", name)
                 again_s = self._again(name, Verdict(self._retry_s(name), failed=True))
             finally:
+                del self._since[name]
                 self._queue.done(name, again_s)
 
     def _again(self, name: str, verdict: Verdict) -> float | None:

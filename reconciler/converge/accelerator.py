@@ -37,6 +37,10 @@ class Accelerator:
             raise AccelError(chosen.message)
         return chosen
 
+    def proof(self) -> AccelProof | None:
+        """What was found out, or None where that is still going on."""
+        return self._proof.result() if self._proof.done() else None
+
     def _run(self) -> None:
         try:
             proof = self._prove()

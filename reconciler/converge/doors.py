@@ -9,6 +9,7 @@ from pathlib import Path
 from reconciler.clock import Clock
 from reconciler.converge.ports import VncPorts
 from reconciler.layout import Layout
+from reconciler.network.firewall import Firewall
 from reconciler.qemu.exits import ExitWatch
 from reconciler.qemu.images import Images
 from reconciler.qemu.monitor import Monitors
@@ -29,5 +30,6 @@ class Doors:
     exits: ExitWatch
     images: Images
     ports: VncPorts
+    firewall: Firewall
     clock: Clock
     iso_roots: Sequence[Path]

@@ -144,6 +144,7 @@ class Executor:
     def _clean_up(self, name: str, handle: ProcessHandle | None) -> None:
         """Nothing here may keep a VM from its next start: what is left behind is replaced then."""
         self.doors.ports.release(name)
+        self.doors.firewall.keep()
         self.doors.exits.unwatch(name)
         if handle:
             self.doors.processes.forget(handle)

@@ -54,6 +54,7 @@ class Launcher:
             raise StateError(f"{desired.name}: it has no identity yet")
         accel = self.accelerator.choose(desired.spec.accel)
         port = self.doors.ports.take(desired.name, desired.spec.vnc_port)
+        self.doors.firewall.keep()
         with contextlib.ExitStack() as opened:
             try:
                 identity = self._with_port(desired, identity, port)
@@ -62,6 +63,7 @@ class Launcher:
                 lifecycle = self._declare(desired.name, intent)
             except BaseException:
                 self.doors.ports.release(desired.name)  # from the intent on, the record of it keeps the port
+                self.doors.firewall.keep()
                 raise
             self.checkpoint(LaunchStep.INTENT_WRITTEN)
             handle = self._spawn(desired.name, machine, intent)
@@ -152,4 +154,4 @@ def _open(path: Path, flags: int, opened: contextlib.ExitStack) -> int:
 def _rotate(home: VMDir) -> None:
     """Keep the stderr of the run before beside that of the run to come."""
     with contextlib.suppress(FileNotFoundError):
-        home.qemu_log.replace(home.qemu_log.with_suffix(".log.1"))
+        home.qemu_log.replace(home.qemu_log_before)

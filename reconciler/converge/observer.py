@@ -71,6 +71,7 @@ class Observer:
             disk=self._disk(name) if isinstance(wanted, DesiredVM) else None,
             medium=self._medium(wanted),
             serial_log_bytes=logs.size(self.doors.layout.vm(name).serial_log),
+            exposed=self.doors.firewall.gap(),
         )
 
     def _process(self, name: str, identity: Identity | None, lifecycle: Lifecycle | None) -> Process:
@@ -149,10 +150,14 @@ class Observer:
     def _medium(self, wanted: Wanted) -> Medium | Fault | None:
         if not isinstance(wanted, DesiredVM) or wanted.spec.medium is None:
             return None
+        return self.look_at_iso(wanted.spec.medium)
+
+    def look_at_iso(self, iso_path: str) -> Medium | Fault:
+        """The ISO that a manifest names, or why it cannot be used."""
         try:
-            return isos.look_at(wanted.spec.medium, self.doors.layout.iso, self.doors.iso_roots)
+            return isos.look_at(iso_path, self.doors.layout.iso, self.doors.iso_roots)
         except OSError as error:
-            return Fault("IsoUnreadable", f"spec.isoPath: {wanted.spec.medium!r}: {error.strerror}")
+            return Fault("IsoUnreadable", f"spec.isoPath: {iso_path!r}: {error.strerror}")
 
     def _last_words(self, name: str) -> str:
         """The end of QEMU's stderr, without its time stamps: on one line, for a message."""

@@ -199,10 +199,11 @@ def _gone(process: Gone, wanted: Wanted, seen: ObservedVM, wish: Wish | None) ->
     match wanted:
         case None:
             return Plan(seen.name)
-        case Removal(last=last):
-            discard = last.spec.deletion_policy is DeletionPolicy.DELETE
+        case Removal(last=last, discard=discard):
             cause = "its manifest is gone"
-            return Plan(seen.name, (Discard(cause) if discard else SetAside(cause, last),))
+            if discard or last.spec.deletion_policy is DeletionPolicy.DELETE:
+                return Plan(seen.name, (Discard(cause),))
+            return Plan(seen.name, (SetAside(cause, last),))
         case DesiredVM() as desired:
             return _off(desired, seen, wish)
 

@@ -52,6 +52,20 @@ class VncPorts:
             self._held[port] = name
             return port
 
+    def offer(self, name: str) -> int:
+        """The lowest port that nobody claims, holds or was given, for `name`. Raises PortConflictError."""
+        with self._lock:
+            return self._free_for(name)
+
+    def claimants(self, port: int) -> tuple[str, ...]:
+        """The VMs whose manifests name this port."""
+        return self._claims().get(port, ())
+
+    def held(self) -> frozenset[int]:
+        """The ports of all VMs that run, or are being started."""
+        with self._lock:
+            return frozenset(self._held)
+
     def release(self, name: str) -> None:
         """Give back what a VM that no longer runs holds; the port chosen for it stays its own."""
         with self._lock:
@@ -67,6 +81,10 @@ class VncPorts:
         self._held = {port: holder for port, holder in self._held.items() if holder != name}
 
     def _choose(self, name: str) -> int:
+        port = self._chosen[name] = self._free_for(name)
+        return port
+
+    def _free_for(self, name: str) -> int:
         claims = self._claims()
         others = {port for vm, port in self._chosen.items() if vm != name}
         before = self._chosen.get(name)
@@ -76,7 +94,6 @@ class VncPorts:
         for port in candidates:
             taken = port in claims or port in others or self._held.get(port, name) != name
             if not taken and _can_listen(port):
-                self._chosen[name] = port
                 return port
         raise PortConflictError(f"no VNC port is free between {VNC_PORT_MIN} and {VNC_PORT_MAX}")
 

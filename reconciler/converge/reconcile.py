@@ -48,6 +48,10 @@ class Reconciler:
             return Verdict(None, failed=False)  # nothing is left that could need a look
         return self._verdict(plan, outcome, context.retry_s)
 
+    def preview(self, name: str, wanted: Wanted, wish: Wish | None = None) -> Plan:
+        """What a round would do now, were this wanted; nothing is done."""
+        return make_plan(wanted, self.observer.observe(name, wanted), wish)
+
     def _verdict(self, plan: Plan, outcome: Outcome, retry_s: float) -> Verdict:
         if outcome.fault:
             return Verdict(min(plan.look_again_s or retry_s, retry_s), failed=True)

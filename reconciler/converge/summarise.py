@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from reconciler.converge import policy
-from reconciler.model.observed import Alive, ExitKind, Fault, Gone, Medium, ObservedVM, Unknown
+from reconciler.model.observed import Alive, Disk, ExitKind, Fault, Gone, Medium, ObservedVM, Unknown
 from reconciler.model.plan import Continue, Launch, Outcome, Plan, Remember
 from reconciler.model.status import Condition, ConditionType, Truth, VMState, VMStatus
 from reconciler.model.vm import DesiredVM, PowerState, Problem, Removal, Wanted
@@ -56,6 +56,7 @@ def summarise(wanted: Wanted, seen: ObservedVM, plan: Plan, outcome: Outcome, co
         process=record.process if record and not isinstance(seen.process, Gone) else None,
         started_at=record.requested_at if record and not isinstance(seen.process, Gone) else None,
         vnc_port=_vnc_port(desired, seen),
+        disk_size_bytes=seen.disk.virtual_size_bytes if isinstance(seen.disk, Disk) else None,
         forwarded_ports=_forwarded_ports(desired, seen),
         uuid=seen.identity.uuid if seen.identity else None,
         last_exit=seen.lifecycle.last_exit,
@@ -158,6 +159,8 @@ def _conditions(
         yield _Said(
             ConditionType.SUSPENDED, Truth.TRUE, "Suspended", "spec.suspend is true: nothing is changed"
         )
+    if seen.exposed and not isinstance(seen.process, Gone):
+        yield _Said(ConditionType.HOST_REACHABLE, Truth.TRUE, seen.exposed.reason, seen.exposed.message)
 
 
 def _ready(wanted: Wanted, seen: ObservedVM, plan: Plan, outcome: Outcome, state: VMState) -> _Said:

@@ -21,7 +21,18 @@ from reconciler.layout import Layout
 from reconciler.manifest.claims import claims_of, contested
 from reconciler.manifest.decode import Decoded
 from reconciler.manifest.departures import DEFAULT_RULES, Rules
-from reconciler.manifest.holdings import Holdings, confirmed, fold, forgotten, next_look_s, resumed
+from reconciler.manifest.holdings import (
+    Holdings,
+    Tombstone,
+    begun,
+    confirmed,
+    entombed,
+    fold,
+    forgotten,
+    next_look_s,
+    resumed,
+    withdrawn,
+)
 from reconciler.manifest.notices import held_fault
 from reconciler.manifest.scan import Scanner
 from reconciler.manifest.seen import Deferred, Scan, Unreadable
@@ -107,10 +118,39 @@ class Catalog:
         with self._lock:
             return tuple(sorted(self._replace_holdings(confirmed(self._view.holdings, names))))
 
+    def confirmable(self, names: Collection[str]) -> tuple[str, ...]:
+        """Those of these names that `confirm_prune` would let go."""
+        entries = self._view.holdings.entries
+        return tuple(sorted(n for n in set(names) if n in entries and entries[n].confirmable))
+
     def forget(self, name: str) -> None:
         """A removal is complete: nothing of the VM is left. Raises StateError."""
         with self._lock:
+            if name in self._view.holdings.tombstones:
+                self._learnt = None  # a manifest that took the name meanwhile counts from now on
             self._replace_holdings(forgotten(self._view.holdings, name))
+
+    # ---- deletions that somebody asked for ------------------------------------------------------
+
+    def entomb(self, vm: DesiredVM, *, discard: bool) -> None:
+        """Make durable that this VM is to be deleted, before its manifest is taken away. Raises StateError."""
+        with self._lock:
+            self._replace_holdings(entombed(self._view.holdings, vm, Tombstone(vm.generation, discard)))
+
+    def withdraw(self, name: str) -> None:
+        """Give up a deletion whose manifest could not be taken away. Raises StateError."""
+        with self._lock:
+            self._replace_holdings(withdrawn(self._view.holdings, name))
+
+    def bury(self, name: str) -> None:
+        """The manifest is gone: from now on the VM is wanted removed. Raises StateError."""
+        with self._lock:
+            self._replace_holdings(begun(self._view.holdings, name))
+
+    def unfinished(self) -> dict[str, Tombstone]:
+        """The VMs that an agent was about to delete, and whose manifests may be there still."""
+        holdings = self._view.holdings
+        return {name: holdings.tombstones[name] for name in holdings.unfinished}
 
     def vnc_claims(self) -> dict[int, tuple[str, ...]]:
         """The VNC ports that manifests name, with the VMs that they name them for."""

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import Enum
 from typing import Any
 
 from reconciler.manifest.nodes import FieldPath, Value
@@ -42,6 +43,50 @@ def spec_of(given: Mapping[str, Value]) -> VMSpec:
         if given.get(name) is not None
     }
     return VMSpec(**fields)
+
+
+def written(spec: VMSpec) -> dict[str, Value]:
+    """The fields that a manifest of this spec needs: those that differ from their defaults."""
+    default = VMSpec(mount_iso=spec.iso_path is not None)
+    return {
+        name: _plain(getattr(spec, attribute))
+        for name, (attribute, _) in _FIELDS.items()
+        if getattr(spec, attribute) != getattr(default, attribute)
+    }
+
+
+def _plain(value: object) -> Value:
+    """A value of the model as it stands in a manifest."""
+    match value:
+        case Enum():
+            return str(value.value)
+        case Shutdown(timeout_s=timeout_s):
+            return {"timeoutSeconds": timeout_s}
+        case PortForward():
+            return {
+                "hostPort": value.host_port,
+                "guestPort": value.guest_port,
+                "protocol": value.protocol.value,
+                "hostAddress": value.host_address,
+            }
+        case tuple() if all(isinstance(one, BootDevice) for one in value):
+            return ",".join(value)
+        case tuple():
+            return [_plain(one) for one in value]
+        case bool() | int() | str():
+            return value
+        case _:
+            raise TypeError(f"no manifest holds {value!r}")
+
+
+def says(spec: VMSpec, name: str, value: Value) -> bool:
+    """Whether a spec says already what this value of a field would, in other words perhaps (`d` for `cd`)."""
+    attribute, convert = _FIELDS[name]
+    try:
+        meant = convert(value)
+    except (ValueError, OverflowError):  # a day that no calendar has; `cross_check` refuses it
+        return False
+    return bool(getattr(spec, attribute) == meant)
 
 
 def cross_check(given: Mapping[str, Value]) -> Iterator[Complaint]:

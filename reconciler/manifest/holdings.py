@@ -23,6 +23,17 @@ _BY_ROOT = {
 
 
 @dataclass(frozen=True)
+class Tombstone:
+    """Somebody asked for this VM to be deleted, as it was in this generation. `discard`: its disks as well.
+
+    It comes before the manifest goes and stays until nothing is left of the VM; until then the name is taken.
+    """
+
+    generation: str
+    discard: bool
+
+
+@dataclass(frozen=True)
 class Holdings:
     """All that is remembered of the manifests below `root`.
 
@@ -36,13 +47,22 @@ class Holdings:
     entries: Mapping[str, Entry] = field(default_factory=dict)
     files: Mapping[str, FileMemory] = field(default_factory=dict)
     departures: tuple[Departure, ...] = ()
+    tombstones: Mapping[str, Tombstone] = field(default_factory=dict)
 
     def wanted(self, name: str) -> Wanted:
         """What is wanted of a name: its last good version, also while it is held; its removal; or nothing."""
         entry = self.entries.get(name)
         if entry is None:
             return None
-        return Removal(entry.last) if entry.removing else entry.last
+        if not entry.removing:
+            return entry.last
+        tombstone = self.tombstones.get(name)
+        return Removal(entry.last, discard=tombstone is not None and tombstone.discard)
+
+    @property
+    def unfinished(self) -> tuple[str, ...]:
+        """The names that are to be deleted, and whose manifest may be there still."""
+        return tuple(name for name in self.tombstones if not self.entries[name].removing)
 
 
 def resumed(holdings: Holdings, root: str, boot_id: str, now_s: float) -> Holdings:
@@ -65,6 +85,8 @@ def fold(before: Holdings, scan: Scan, now_s: float, rules: Rules) -> Holdings:
     if scan.root is not RootState.PRESENT:
         return _all_held(before, Hold(_BY_ROOT[scan.root]), now_s)
     claims = claims_of(scan, before.files)
+    before = _tombs_closed(before, claims)
+    claims = _without_buried(claims, before)
     if not claims.by_name and not claims.unknown:
         return replace(_all_held(before, Hold(HoldReason.ROOT_EMPTY), now_s), files=claims.files)
     present = _present(before, claims)
@@ -89,7 +111,34 @@ def forgotten(holdings: Holdings, name: str) -> Holdings:
     entry = holdings.entries.get(name)
     if entry is None or not entry.removing:
         return holdings
-    return replace(holdings, entries={n: e for n, e in holdings.entries.items() if n != name})
+    entries, tombstones = dict(holdings.entries), dict(holdings.tombstones)
+    del entries[name]
+    tombstones.pop(name, None)
+    return replace(holdings, entries=entries, tombstones=tombstones)
+
+
+def entombed(holdings: Holdings, vm: DesiredVM, tombstone: Tombstone) -> Holdings:
+    """The holdings after somebody asked for this VM to be deleted; its manifest is still to be taken away."""
+    return replace(
+        holdings,
+        entries={vm.name: Entry(vm), **holdings.entries},
+        tombstones={**holdings.tombstones, vm.name: tombstone},
+    )
+
+
+def withdrawn(holdings: Holdings, name: str) -> Holdings:
+    """The holdings after a deletion was given up, since the manifest could not be taken away."""
+    if name not in holdings.unfinished:
+        return holdings
+    return replace(holdings, tombstones={n: t for n, t in holdings.tombstones.items() if n != name})
+
+
+def begun(holdings: Holdings, name: str) -> Holdings:
+    """The holdings once the manifest of a VM that is to be deleted is gone: nothing holds the VM any more."""
+    if name not in holdings.tombstones:
+        return holdings
+    entry = replace(holdings.entries[name], hold=None, removing=True)
+    return replace(holdings, entries={**holdings.entries, name: entry})
 
 
 def next_look_s(holdings: Holdings, now_s: float, rules: Rules) -> float | None:
@@ -97,6 +146,20 @@ def next_look_s(holdings: Holdings, now_s: float, rules: Rules) -> float | None:
     waiting = (e for e in holdings.entries.values() if e.waiting)
     due_s = (rules.confirm_s - e.absent_for_s(now_s) for e in waiting)
     return min((due for due in due_s if due > 0), default=None)
+
+
+def _tombs_closed(before: Holdings, claims: Claims) -> Holdings:
+    """A VM that is to be deleted is on its way once no file can hold it: an agent died before it could say so."""
+    for name in before.unfinished:
+        if name not in claims.by_name and not claims.unknown:
+            before = begun(before, name)
+    return before
+
+
+def _without_buried(claims: Claims, before: Holdings) -> Claims:
+    """The claims without those to a name that is still being deleted: they count when it is free."""
+    buried = before.tombstones.keys() - set(before.unfinished)
+    return replace(claims, by_name={n: rivals for n, rivals in claims.by_name.items() if n not in buried})
 
 
 def _present(before: Holdings, claims: Claims) -> dict[str, Entry]:

@@ -10,7 +10,7 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -21,13 +21,16 @@ from reconciler.manifest.decode import decode
 from reconciler.manifest.edit import Changes, edit, without
 from reconciler.manifest.whole import NotRegularError, NotYet, Stamp, read_whole
 from reconciler.manifest.yaml_reader import MAX_BYTES
-from reconciler.model.errors import ConflictError, ManifestError
-from reconciler.model.vm import ManifestRef, Problem
+from reconciler.model.errors import ConflictError, ManifestError, PreconditionError
+from reconciler.model.vm import DesiredVM, ManifestRef, Problem
 
 _ATTEMPTS = 4
 _PAUSE_S = 0.05
 _SUFFIXES = (".yaml", ".yml")
 _T = TypeVar("_T")
+
+Expect = Collection[str] | None
+"""The generations of a VM that its writer has seen and would change; None: whatever is there."""
 
 
 class ManifestStore:
@@ -38,20 +41,25 @@ class ManifestStore:
         self._sleep = sleep
         self._lock = threading.Lock()
 
-    def change(self, source: ManifestRef, name: str, changes: Changes) -> bytes:
-        """Change fields of a VM in the file of `source`; returns the file as it is then.
+    def change(self, source: ManifestRef, name: str, changes: Changes, expect: Expect = None) -> DesiredVM:
+        """Change fields of a VM in the file of `source`; returns the VM as the file says then.
 
         An edit that came in between is kept: the changes are applied to it, up to three times. Raises
-        ManifestError (nothing was written), ConflictError, OSError.
+        ManifestError (nothing was written), PreconditionError, ConflictError, OSError.
         """
-        return self._repeated(lambda: self._change(source.file, name, changes))
+        return self._repeated(lambda: self._change(source.file, name, changes, expect))
 
-    def remove(self, source: ManifestRef, name: str) -> None:
+    def preview(self, source: ManifestRef, name: str, changes: Changes, expect: Expect = None) -> DesiredVM:
+        """What `change` would return, with nothing written. Raises as `change` does."""
+        return self._repeated(lambda: self._edited(source.file, name, changes, expect)[1])
+
+    def remove(self, source: ManifestRef, name: str, expect: Expect = None) -> None:
         """Take a VM's document away, and the file with it if nothing else is in there.
 
-        A link is not removed: what it leads to would stay. Raises ManifestError, ConflictError, OSError.
+        A link is not removed: what it leads to would stay. Raises ManifestError, PreconditionError,
+        ConflictError, OSError.
         """
-        self._repeated(lambda: self._remove(source.file, name))
+        self._repeated(lambda: self._remove(source.file, name, expect))
 
     def create(self, file_name: str, text: str) -> ManifestRef:
         """Make a new manifest; never overwrites.
@@ -81,14 +89,22 @@ class ManifestStore:
                     self._sleep(_PAUSE_S)
             return write()
 
-    def _change(self, file: str, name: str, changes: Changes) -> bytes:
-        version = self._read(file)
-        edited = edit(version.data, file, name, changes)
+    def _change(self, file: str, name: str, changes: Changes, expect: Expect) -> DesiredVM:
+        (version, edited), vm = self._edited(file, name, changes, expect)
         self._replace(file, version, edited)
-        return edited
+        return vm
 
-    def _remove(self, file: str, name: str) -> None:
+    def _edited(
+        self, file: str, name: str, changes: Changes, expect: Expect
+    ) -> tuple[tuple[_Version, bytes], DesiredVM]:
         version = self._read(file)
+        _must_be_expected(version.data, file, name, expect)
+        edited = edit(version.data, file, name, changes)
+        return (version, edited), _vm_in(edited, file, name)
+
+    def _remove(self, file: str, name: str, expect: Expect) -> None:
+        version = self._read(file)
+        _must_be_expected(version.data, file, name, expect)
         rest = without(version.data, file, name)
         if rest is not None:
             self._replace(file, version, rest)
@@ -157,6 +173,22 @@ class _Version:
         if Stamp.of(info) != found.stamp:
             raise ConflictError(f"{file} is being changed by somebody else; try again")
         return cls(path, found.data, stat.S_IMODE(info.st_mode), (info.st_uid, info.st_gid), found.stamp)
+
+
+def _vm_in(data: bytes, file: str, name: str) -> DesiredVM:
+    """The VM that an edited file describes; `edit` has made sure that it does."""
+    return next(vm for vm in decode(data, file).vms if vm.name == name)
+
+
+def _must_be_expected(data: bytes, file: str, name: str, expect: Expect) -> None:
+    """Raises PreconditionError unless the VM's generation is one that the writer has seen."""
+    if expect is None:
+        return
+    now = next((vm.generation for vm in decode(data, file).vms if vm.name == name), None)
+    if now not in expect:
+        raise PreconditionError(
+            f"{file} describes {name} otherwise than you have seen it; nothing was changed", now
+        )
 
 
 def _take_as_it_is(_stamp: Stamp) -> bool:

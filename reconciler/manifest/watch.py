@@ -90,6 +90,10 @@ class Watcher:
         if self._thread.ident is not None:
             self._thread.join()
 
+    def watches(self) -> bool:
+        """Whether somebody still looks."""
+        return self._thread.is_alive()
+
     def _run(self) -> None:
         try:
             while not self._stopping.is_set():

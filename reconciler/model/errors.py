@@ -14,6 +14,7 @@ ReconcilerError
 ├── PortConflictError    a port of the host is taken
 ├── ImageError           qemu-img failed, or an image must not be used
 ├── PathError            an ISO or image path that may not be opened
+├── FirewallError        nftables rules could not be set
 ├── ConsoleError         a noVNC service cannot be had
 ├── StateError           the agent's own records cannot be read or written
 └── SettingsError        a setting that cannot be honoured
@@ -125,6 +126,14 @@ class ImageError(ReconcilerError):
 
 class PathError(ReconcilerError):
     """A path in a manifest that may not be opened; `reason` is a CamelCase word for conditions."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class FirewallError(ReconcilerError):
+    """nftables rules could not be set or read; `reason` is a CamelCase word for conditions."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)

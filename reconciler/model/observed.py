@@ -197,7 +197,8 @@ class ObservedVM:
 
     `disk` and `medium` are a `Fault` where they must not or cannot be used; `medium` is None where the manifest
     wants an empty drive; `disk` is None where there is none yet, and is looked at where a manifest wants one.
-    `serial_log_bytes` is how much of the guest's serial console has been written down.
+    `serial_log_bytes` is how much of the guest's serial console has been written down. `exposed` says why its guest
+    reaches what it should not on this host, where it does.
     """
 
     name: str
@@ -210,3 +211,4 @@ class ObservedVM:
     disk: Disk | Fault | None
     medium: Medium | Fault | None
     serial_log_bytes: int = 0
+    exposed: Fault | None = None

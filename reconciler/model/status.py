@@ -32,6 +32,8 @@ class ConditionType(StrEnum):
     DEGRADED = "Degraded"
     PRUNE_HELD = "PruneHeld"
     SUSPENDED = "Suspended"
+    HOST_REACHABLE = "HostReachable"
+    """The guest reaches ports of the host that should be closed to it."""
 
 
 class Truth(StrEnum):
@@ -60,8 +62,8 @@ class VMStatus:
     `desired` is None for a VM that runs without a manifest. `observed_generation` is the generation the agent has
     settled; `settled` is False while a round has more to do or to wait for. `round` counts the looks of the agent:
     a status whose round is later than an edit has seen that edit. `forwarded_ports` are the host's ports that lead
-    into the running guest, or will after its next start. `vnc_port` is the one in use, or the
-    one it will have.
+    into the running guest, or will after its next start. `vnc_port` is the one in use, or the one it will have.
+    `disk_size_bytes` is what the guest sees of its root disk; None where there is none yet, or it cannot be read.
     """
 
     name: str
@@ -72,6 +74,7 @@ class VMStatus:
     process: ProcessHandle | None
     started_at: str | None
     vnc_port: int | None
+    disk_size_bytes: int | None
     forwarded_ports: frozenset[int]
     uuid: str | None
     last_exit: Exit | None

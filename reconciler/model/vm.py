@@ -161,10 +161,12 @@ class DesiredVM:
 class Removal:
     """A VM whose manifest is gone, and whose removal is confirmed: stop it, set its disks aside.
 
-    `last` is the last good manifest of it, which goes into the trash beside the disks.
+    `last` is the last good manifest of it, which goes into the trash beside the disks. `discard`: somebody asked
+    for its disks to be deleted, whatever the manifest says of them.
     """
 
     last: DesiredVM
+    discard: bool = False
 
     @property
     def name(self) -> str:

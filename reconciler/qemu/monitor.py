@@ -16,7 +16,7 @@ from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import TypeVar
 
-from reconciler.model.errors import QmpLostError, QmpTimeoutError
+from reconciler.model.errors import QemuError, QmpLostError, QmpTimeoutError
 from reconciler.qemu.answers import Execute
 from reconciler.qemu.session import Command, Session
 
@@ -75,6 +75,14 @@ class Monitors:
     def drop(self, name: str) -> None:
         """End the session of a VM, if there is one; CONNECTION_LOST is not told."""
         self._call(self._drop(name), f"end of the session of {name}", TIMEOUT_S)
+
+    def answers(self, timeout_s: float) -> bool:
+        """Whether the loop turns. QEMU hears nothing of it."""
+        try:
+            self._call(asyncio.sleep(0), "a sign of life", timeout_s - GRACE_S)
+        except QemuError:
+            return False
+        return True
 
     def close(self) -> None:
         """End all sessions, the loop and its thread. Later calls raise QmpLostError."""

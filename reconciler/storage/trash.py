@@ -65,6 +65,10 @@ class Trash:
         found = [(path, note) for path in paths if (note := _read_note(path))]
         return tuple(sorted(found, key=lambda entry: entry[1].set_aside_at))
 
+    def find(self, name: str) -> TrashEntry:
+        """The entry that `taking_back` would move. Raises as it does."""
+        return self._newest(name, self._layout.vm(name))[1]
+
     @contextlib.contextmanager
     def taking_back(self, name: str) -> Iterator[tuple[TrashEntry, str]]:
         """Move the newest entry of this name back; gives its note and the text of its manifest.

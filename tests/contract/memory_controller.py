@@ -13,9 +13,13 @@ from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
 from reconciler.control.board import Board
-from reconciler.model.errors import StateError
-from reconciler.model.observed import ProcessHandle
-from reconciler.model.plan import Wish
+from reconciler.manifest.edit import Changes, Remove
+from reconciler.manifest.fields import spec_of, written
+from reconciler.manifest.nodes import Value
+from reconciler.manifest.store import Expect
+from reconciler.model.errors import ConflictError, PreconditionError, StateError
+from reconciler.model.observed import Fault, ProcessHandle
+from reconciler.model.plan import Plan, Wish
 from reconciler.model.status import Condition, ConditionType, Truth, VMState, VMStatus
 from reconciler.model.vm import DesiredVM, ManifestRef, PowerState, Problem, Removal, VMSpec, Wanted
 
@@ -53,6 +57,7 @@ def status_of(vm: DesiredVM | None, name: str, state: VMState, number: int = 0, 
         process=ProcessHandle("boot", pid, 1) if pid else None,
         started_at=UTC if pid else None,
         vnc_port=5900,
+        disk_size_bytes=None,
         forwarded_ports=frozenset(f.host_port for f in vm.spec.port_forwards) if vm else frozenset(),
         uuid="6f0e",
         last_exit=None,
@@ -68,7 +73,10 @@ def status_of(vm: DesiredVM | None, name: str, state: VMState, number: int = 0, 
 
 @dataclass
 class MemoryController:
-    """See `reconciler.api.ports.ControllerPort`. `edit_errors` are raised by the next edits, one each."""
+    """See `ControllerPort` and `ManifestsPort` of `reconciler.api.ports`.
+
+    `edit_errors` are raised by the next edits, one each.
+    """
 
     board: Board = field(default_factory=Board)
     manifests: dict[str, Wanted] = field(default_factory=dict)
@@ -79,7 +87,8 @@ class MemoryController:
     edit_errors: list[Exception] = field(default_factory=list)
     git_looks: int = 0
     """So many looks at the manifests see nothing of an edit, since git is at work among them."""
-    edits: list[tuple[str, Mapping[tuple[str, ...], str]]] = field(default_factory=list)
+    edits: list[tuple[str, Changes]] = field(default_factory=list)
+    isos: set[str] = field(default_factory=set)
     wishes: list[tuple[str, Wish | None]] = field(default_factory=list)
     is_ready: bool = True
     broken: Exception | None = None
@@ -134,25 +143,63 @@ class MemoryController:
         threading.Thread(target=self._round, args=(name, wish)).start()
         return ticket
 
-    def edit(self, name: str, changes: Mapping[tuple[str, ...], str]) -> None:
+    def preview(self, name: str, wanted: Wanted, wish: Wish | None = None) -> Plan:
+        return Plan(name)
+
+    def edit(self, name: str, changes: Changes, *, expect: Expect = None, dry_run: bool = False) -> DesiredVM:
         if self.edit_errors:
             raise self.edit_errors.pop(0)
         vm = self.manifests[name]
         assert isinstance(vm, DesiredVM)
+        if expect is not None and vm.generation not in expect:
+            raise PreconditionError("seen otherwise", vm.generation)
+        given = {path[-1]: value for path, value in changes.items() if not isinstance(value, Remove)}
+        spec = spec_of({**written(vm.spec), **given})
+        edited = replace(vm, spec=spec, generation=f"{vm.generation}+" if changes else vm.generation)
+        if dry_run:
+            return edited
         self.edits.append((name, changes))
-        state = PowerState(changes["spec", "state"])
-        self._unread[name] = replace(vm, spec=replace(vm.spec, state=state), generation="g2")
+        self._unread[name] = edited
         if not self.git_looks:
             self._read()
+        return edited
 
-    def confirm_prune(self, names: Sequence[str]) -> tuple[str, ...]:
+    def create(self, name: str, spec: Mapping[str, Value], *, dry_run: bool = False) -> DesiredVM:
+        if self.edit_errors:
+            raise self.edit_errors.pop(0)
+        if name in self.manifests:
+            raise ConflictError(f"{name}.yaml describes a VM of this name")
+        vm = desired(name, spec_of({"vncPort": 5900, **spec}))
+        if not dry_run:
+            self.manifests[name] = vm
+        return vm
+
+    def remove(self, name: str, *, discard: bool, expect: Expect = None, dry_run: bool = False) -> Removal:
+        if self.edit_errors:
+            raise self.edit_errors.pop(0)
+        vm = self.manifests.get(name)
+        assert isinstance(vm, DesiredVM)
+        removal = Removal(vm, discard)
+        if not dry_run:
+            self.manifests[name] = removal
+        return removal
+
+    def iso_fault(self, iso_path: str) -> Fault | None:
+        return (
+            None if iso_path in self.isos else Fault("IsoNotFound", f"spec.isoPath: {iso_path} is not there")
+        )
+
+    def confirm_prune(self, names: Sequence[str], *, dry_run: bool = False) -> tuple[str, ...]:
         released = tuple(name for name in names if name in self.waiting)
-        self.waiting -= set(released)
+        if not dry_run:
+            self.waiting -= set(released)
         return released
 
-    def restore(self, name: str) -> None:
+    def restore(self, name: str, *, dry_run: bool = False) -> None:
         if name not in self.trash:
             raise StateError(f"{name}: nothing of this name was set aside")
+        if dry_run:
+            return
         self.manifests[name] = self.trash.pop(name)
 
     # ---- the round --------------------------------------------------------------------------------

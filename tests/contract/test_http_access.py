@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.model.errors import SettingsError
 from reconciler.model.status import VMState
 from reconciler.model.vm import PortForward, PowerState, VMSpec
 from tests.contract.http_support import Http, Reply, serving
@@ -202,3 +203,70 @@ def test_a_preflight_needs_no_token_since_browsers_send_none(guarded: Http) -> N
     reply = guarded.ask("OPTIONS", "/api/vms", headers=headers)
     assert reply.status == 204
     assert "Authorization" in reply.headers["Access-Control-Allow-Headers"]
+
+
+@pytest.fixture
+def two_roles(tmp_path: Path) -> Iterator[Http]:
+    for name in ("all", "some"):
+        (tmp_path / name).write_text(f"{name}-token\n")
+    controller = MemoryController()
+    controller.has("off", VMState.STOPPED, VMSpec(state=PowerState.STOPPED))
+    with serving(controller, token_file=tmp_path / "all", read_token_file=tmp_path / "some") as client:
+        yield client
+
+
+WRITES = [
+    ("POST", "/api/vms"),
+    ("POST", "/api/vms/off/start"),
+    ("PUT", "/vms/off/config"),
+    ("DELETE", "/api/vms/off"),
+    ("POST", "/api/prune"),
+    ("POST", "/api/nowhere"),
+    ("OPTIONS", "/api/vms"),
+]
+
+
+@pytest.mark.parametrize("path", ["/api/vms", "/api/vms/off", "/api/vms/off/manifest", "/healthz"])
+def test_the_role_read_reads(two_roles: Http, path: str) -> None:
+    headers = {"Authorization": "Bearer some-token"}
+    assert two_roles.ask("GET", path, headers=headers).status == 200
+    assert two_roles.ask("GET", path, headers={"Authorization": "Bearer all-token"}).status == 200
+
+
+@pytest.mark.parametrize(("method", "path"), WRITES)
+@pytest.mark.parametrize("query", ["", "?dryRun=true"])
+def test_the_role_read_writes_nothing_and_is_told_its_role(
+    two_roles: Http, method: str, path: str, query: str
+) -> None:
+    headers = {"Authorization": "Bearer some-token", "X-Language": "en"}
+    reply = two_roles.ask(method, path + query, headers=headers)
+    assert (reply.status, reply.body["code"]) == (403, "FORBIDDEN")
+    assert "role `read`" in reply.body["error"]
+    assert "tokenFile" in reply.body["error"]
+    admins = two_roles.ask(method, path + query, headers={"Authorization": "Bearer all-token"})
+    assert admins.status not in {401, 403}
+
+
+def test_a_reader_is_no_admin_by_any_other_spelling(two_roles: Http) -> None:
+    for given in ("Bearer some-token, all-token", "Bearer some-tokenall-token", "Basic all-token"):
+        assert two_roles.ask("POST", "/api/prune", headers={"Authorization": given}).status == 401
+
+
+@pytest.mark.parametrize(
+    ("token", "reads", "said"),
+    [
+        (None, "r", "readTokenFile: without a tokenFile"),
+        ("same", "same", "let the two differ"),
+        ("t", "", "readTokenFile: .* is empty"),
+        ("t", None, "readTokenFile: .* cannot be read"),
+    ],
+)
+def test_a_second_token_that_protects_nothing_is_refused(
+    tmp_path: Path, token: str | None, reads: str | None, said: str
+) -> None:
+    for name, text in (("all", token), ("some", reads)):
+        if text is not None:
+            (tmp_path / name).write_text(text)
+    files = {"read_token_file": tmp_path / "some"} | ({"token_file": tmp_path / "all"} if token else {})
+    with pytest.raises(SettingsError, match=said), serving(MemoryController(), **files):
+        pass

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from reconciler.api import operations
+from reconciler.api import operations, writing
 from reconciler.model.errors import ConflictError, ManifestError, StateError
 from reconciler.model.plan import Wish
 from reconciler.model.status import ConditionType, Truth, VMState
@@ -43,8 +43,8 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Little patience with manifests that are not read."""
-    monkeypatch.setattr(operations, "READ_ATTEMPTS", 10)
-    monkeypatch.setattr(operations, "READ_PAUSE_S", 0.01)
+    monkeypatch.setattr(writing, "READ_ATTEMPTS", 10)
+    monkeypatch.setattr(writing, "READ_PAUSE_S", 0.01)
 
 
 def test_a_start_without_body_and_content_type_answers_as_documented(
@@ -329,7 +329,7 @@ def test_reads_are_answered_and_further_writes_unsettled_at_once_while_32_writes
     controller: MemoryController, http: Http, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(operations, "START_TIMEOUT_S", 60.0)
-    count = operations.WAITING_MAX
+    count = writing.WAITING_MAX
     for number in range(count + 1):
         controller.has(f"vm{number}", VMState.STOPPED, OFF)
         controller.guests[f"vm{number}"] = Guest.IGNORES
@@ -369,6 +369,16 @@ def test_prune_wants_names(controller: MemoryController, http: Http, body: objec
     assert (reply.status, reply.body["code"]) == (400, "INVALID_REQUEST_PARAMS")
     assert reply.body["details"][0]["field"] == "names"
     assert controller.held() == ("a",)
+
+
+def test_a_rehearsal_of_prune_and_restore_changes_nothing(controller: MemoryController, http: Http) -> None:
+    controller.waiting = {"a"}
+    controller.trash["b"] = desired("b")
+    reply = http.ask("POST", "/api/prune?dryRun=true", {"names": ["a", "c"]})
+    assert (reply.body["dryRun"], reply.body["released"]) == (True, ["a"])
+    assert http.ask("POST", "/api/vms/b/restore?dryRun=true").body["dryRun"] is True
+    assert http.ask("POST", "/api/vms/c/restore?dryRun=true").body["code"] == "VM_RESTORE_FAILED"
+    assert (controller.held(), list(controller.trash)) == (("a",), ["b"])
 
 
 def test_restore_brings_back_what_was_set_aside_and_says_so_where_nothing_was(

@@ -12,10 +12,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from reconciler.api.ports import Backend
 from reconciler.api.server import build
 from reconciler.model.errors import SettingsError
-from tests.contract.http_support import SETTINGS, Http, serving
+from tests.contract.http_support import SETTINGS, Http, backend_of, serving
 from tests.contract.memory_controller import MemoryController
 
 
@@ -68,7 +67,7 @@ def test_an_ipv6_loopback_can_be_named() -> None:
 @pytest.mark.parametrize("listen", ["0.0.0.0:0", "[::]:0", "192.0.2.1:3000", "vm.example:3000"])
 def test_other_machines_are_let_in_with_a_token_only(listen: str) -> None:
     with pytest.raises(SettingsError, match="--token-file"):
-        build(Backend(MemoryController()), replace(SETTINGS, listen=listen))
+        build(backend_of(MemoryController()), replace(SETTINGS, listen=listen))
 
 
 def test_every_address_is_served_where_there_is_a_token(tmp_path: Path) -> None:
@@ -87,13 +86,13 @@ def test_a_token_file_without_a_token_is_no_protection(tmp_path: Path, text: str
     if text is not None:
         file.write_text(text)
     with pytest.raises(SettingsError, match=said):
-        build(Backend(MemoryController()), replace(SETTINGS, token_file=file))
+        build(backend_of(MemoryController()), replace(SETTINGS, token_file=file))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 def test_a_port_that_is_taken_is_an_error_that_names_port_and_setting(http_: Http, host: str) -> None:
     with pytest.raises(SettingsError, match=rf"listen: .*port {http_.port} is taken.*--listen"):
-        build(Backend(MemoryController()), replace(SETTINGS, listen=f"{host}:{http_.port}"))
+        build(backend_of(MemoryController()), replace(SETTINGS, listen=f"{host}:{http_.port}"))
 
 
 def test_after_close_the_port_is_free_at_once() -> None:
@@ -105,7 +104,7 @@ def test_after_close_the_port_is_free_at_once() -> None:
 
 
 def test_a_server_that_was_never_started_can_be_closed() -> None:
-    build(Backend(MemoryController()), SETTINGS).close()
+    build(backend_of(MemoryController()), SETTINGS).close()
 
 
 @pytest.mark.parametrize("size", [64 * 1024 + 1, 10 * 1024 * 1024])

@@ -24,6 +24,11 @@ from typing import Any, TypeVar
 
 import yaml
 
+from reconciler.console.services import end_all
+from reconciler.layout import ConsoleDir
+from reconciler.network import nft
+from tests import conformity
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 GUESTS = REPOSITORY / ".local" / "guest"
 QMP_TIMEOUT_S = 10.0
@@ -89,15 +94,17 @@ class Agent:
         return self.request("POST", path, body)
 
     def request(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
-        """One request to the API."""
+        """One request to the API; its answer is as documented."""
         data = None if body is None else json.dumps(body).encode()
         headers = {"Content-Type": "application/json"} if data else {}
         request = urllib.request.Request(self.url + path, data, headers, method=method)  # noqa: S310
         try:
             with urllib.request.urlopen(request, timeout=120) as answer:  # noqa: S310
-                return answer.status, json.load(answer)
+                status, found = answer.status, json.load(answer)
         except urllib.error.HTTPError as error:
-            return error.code, json.load(error)
+            status, found = error.code, json.load(error)
+        conformity.check(method, path, status, "application/json", found)
+        return status, found
 
     def vm(self, name: str) -> dict[str, Any]:
         """What the agent says of one VM; empty where it knows none."""
@@ -256,7 +263,10 @@ class Site:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
         wait_for("every QEMU of the test is gone", lambda: not any(u in uuids for _, u in _qemus()), 10)
+        end_all(ConsoleDir(self.run / "consoles"))
         shutil.rmtree(self.run, ignore_errors=True)
+        if os.geteuid() == 0 and nft.listing(nft.table_name(self.state)):
+            nft.apply(f"delete table inet {nft.table_name(self.state)}")
 
 
 def _qemus() -> list[tuple[int, str]]:

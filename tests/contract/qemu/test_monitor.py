@@ -331,3 +331,22 @@ def test_a_descriptor_travels_to_a_real_qemu(host: Host, tmp_path: Path) -> None
     fdsets = vm.execute("query-fdsets")
     assert isinstance(fdsets, list)
     assert [f["fds"][0]["opaque"] for f in fdsets if f["fdset-id"] == added["fdset-id"]] == ["mine"]
+
+
+def test_a_loop_that_turns_gives_a_sign_of_life_and_one_that_hangs_none() -> None:
+    held, entered = threading.Event(), threading.Event()
+
+    def hang(_name: str, _event: str) -> None:
+        entered.set()
+        held.wait(30)
+
+    monitors = Monitors(hang)
+    try:
+        assert monitors.answers(3.0)
+        monitors._loop.call_soon_threadsafe(hang, "web", "STOP")  # what an event does that never comes back
+        assert entered.wait(10)
+        assert not monitors.answers(2.1)
+    finally:
+        held.set()
+        monitors.close()
+    assert not monitors.answers(3.0)

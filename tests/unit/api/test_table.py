@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from reconciler.api import table
 from reconciler.api.messages import Code
-from reconciler.api.table import START, STOP, Does, Operation, Situation, situation
+from reconciler.api.table import DELETE, RESTART, START, STOP, Does, Operation, Situation, situation
 from reconciler.model.status import ConditionType, Truth, VMState
 from reconciler.model.vm import PowerState, Removal, VMSpec, Wanted
 from tests.contract.memory_controller import condition, desired, status_of
@@ -18,7 +19,7 @@ SUSPENDED = condition(ConditionType.SUSPENDED, Truth.TRUE, "Suspended", "")
 BLOCKED = condition(ConditionType.STALLED, Truth.TRUE, "IsoMissing", "no such file")
 
 
-@pytest.mark.parametrize("operation", [START, STOP])
+@pytest.mark.parametrize("operation", [START, STOP, RESTART, DELETE])
 def test_every_situation_has_a_cell(operation: Operation) -> None:
     assert set(operation.table) == set(Situation)
 
@@ -78,12 +79,13 @@ def test_a_start_is_over_when_it_came_to_an_end_and_not_while_it_goes_on(
 ) -> None:
     conditions = (BLOCKED,) if stalled else ()
     status = replace(status_of(ON, "a", state), settled=settled, conditions=conditions)
-    assert START.over(status) is over
+    assert table.STARTED.over(status) is over
 
 
 def test_a_stop_is_over_when_the_vm_is_off_or_gone_or_cannot_be_seen() -> None:
-    assert STOP.over(None)
-    assert STOP.over(status_of(OFF, "a", VMState.STOPPED))
-    assert STOP.over(status_of(OFF, "a", VMState.UNKNOWN))
-    assert not STOP.over(status_of(OFF, "a", VMState.STOPPING))
-    assert not STOP.done(status_of(OFF, "a", VMState.UNKNOWN))
+    assert table.STOPPED.over(None)
+    assert table.STOPPED.over(status_of(OFF, "a", VMState.STOPPED))
+    assert table.STOPPED.over(status_of(OFF, "a", VMState.UNKNOWN))
+    assert not table.STOPPED.over(status_of(OFF, "a", VMState.STOPPING))
+    assert table.STOPPED.over(status_of(ON, "a", VMState.STARTING))  # somebody else wants it to run
+    assert not table.STOPPED.done(status_of(OFF, "a", VMState.UNKNOWN))

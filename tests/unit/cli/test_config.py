@@ -75,8 +75,10 @@ stateDir: /s
 runDir: ~/r
 listen: localhost:1
 tokenFile: t
+readTokenFile: r
 allowedHosts: [a, b]
 allowedOrigins: [https://a]
+consoleListen: "::1"
 isoRoots: [iso, /srv/iso]
 qemuBinary: q
 qemuUser: none
@@ -93,6 +95,7 @@ server: http://h:1
     assert settings.manifests == tmp_path / "etc/m", "relative to the file"
     assert settings.run_dir == Path("~/r").expanduser()
     assert settings.token_file == tmp_path / "etc/t"
+    assert settings.read_token_file == tmp_path / "etc/r"
     assert settings.allowed_hosts == ("a", "b")
     assert settings.allowed_origins == ("https://a",)
     assert settings.iso_roots == (Path("/srv/iso"), Path("/srv/images"), tmp_path / "etc/iso")

@@ -84,6 +84,8 @@ def shown(*conditions: tuple[str, str, str]) -> dict[str, Any]:
             "RestartRequired: Pending",
         ),
         (shown(("Stalled", "False", "x")), ""),
+        (shown(("Ready", "True", "Running"), ("HostReachable", "True", "SameUser")), "HostReachable"),
+        (shown(("Ready", "False", "Crashed"), ("HostReachable", "True", "SameUser")), "Crashed"),
     ],
 )
 def test_the_note_is_what_is_not_as_it_should_be(vm: dict[str, Any], said: str) -> None:

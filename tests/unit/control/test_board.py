@@ -17,6 +17,7 @@ STATUS = VMStatus(
     process=None,
     started_at=None,
     vnc_port=None,
+    disk_size_bytes=None,
     forwarded_ports=frozenset(),
     uuid=None,
     last_exit=None,

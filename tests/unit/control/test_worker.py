@@ -81,3 +81,37 @@ def test_a_round_that_breaks_off_ends_nothing_and_is_tried_again() -> None:
 def test_a_plan_that_never_ends_is_slowed_down() -> None:
     seen = waits(lambda _name, _retry_s: Verdict(0.0, failed=False), ROUNDS_AT_ONCE + 1)
     assert seen == [0.0] * ROUNDS_AT_ONCE + [1.0]
+
+
+def test_workers_that_all_hang_do_not_work_and_one_that_does_is_enough() -> None:
+    held, entered = threading.Event(), threading.Semaphore(0)
+
+    def look(name: str, _retry_s: float) -> Verdict:
+        entered.release()
+        if name != "quick":
+            held.wait(30)
+        return Verdict(None, failed=False)
+
+    queue = RecordingQueue()
+    workers = Workers(queue, look, 2)
+    workers.start()
+    try:
+        assert workers.work(hung_s=0)
+        queue.add("slow")
+        assert entered.acquire(timeout=5)
+        assert workers.work(hung_s=0)
+        queue.add("slow too")
+        assert entered.acquire(timeout=5)
+        assert not workers.work(hung_s=0)
+        assert workers.work(hung_s=60)
+    finally:
+        held.set()
+        workers.stop()
+
+
+def test_workers_that_ended_do_not_work() -> None:
+    workers = Workers(WorkQueue(), lambda _name, _retry_s: Verdict(None, failed=False), 1)
+    workers.start()
+    assert workers.work()
+    workers.stop()
+    assert not workers.work()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 import pytest
 
@@ -178,3 +178,26 @@ def test_a_vm_that_is_gone_has_no_process_and_no_start_time() -> None:
     crashed = replace(running(desired()), process=Gone(-9), lifecycle=Lifecycle(launch=record(desired())))
     status = said(desired(), crashed)
     assert (status.process, status.started_at) == (None, None)
+
+
+EXPOSED = Fault("SameUser", "a guest reaches the screens of all VMs at 10.0.2.2")
+
+
+def test_a_guest_that_reaches_screens_is_said_beside_a_vm_that_is_ready() -> None:
+    status = said(desired(), replace(running(desired()), exposed=EXPOSED))
+    condition = status.condition(ConditionType.HOST_REACHABLE)
+    assert condition
+    assert (condition.status, condition.reason, condition.message) == (Truth.TRUE, *astuple(EXPOSED))
+    assert ready(status) == (Truth.TRUE, "Running")
+    assert status.settled
+
+
+def test_a_vm_that_is_off_reaches_nothing_and_one_that_cannot_be_asked_may() -> None:
+    off = said(desired(OFF), replace(stopped(desired()), exposed=EXPOSED))
+    assert off.condition(ConditionType.HOST_REACHABLE) is None
+    mute = replace(running(desired()), process=Unknown("QmpTimeout", "no answer", HANDLE), exposed=EXPOSED)
+    assert said(desired(), mute).condition(ConditionType.HOST_REACHABLE)
+
+
+def test_where_screens_are_closed_nothing_is_said() -> None:
+    assert said(desired(), running(desired())).condition(ConditionType.HOST_REACHABLE) is None

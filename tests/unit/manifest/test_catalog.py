@@ -337,3 +337,54 @@ def test_telling_of_many_problems_takes_work_in_proportion(
     host.write("vm0")
     assert catalog.refresh().changed == {"vm0"}
     assert compared < 10 * count
+
+
+# ---- deletions that somebody asked for ----------------------------------------------------------------
+
+
+def test_a_deletion_is_on_disk_before_the_manifest_goes_and_is_gone_on_with(host: Host) -> None:
+    path = host.write("web")
+    catalog = host.start()
+    catalog.refresh()
+    web = catalog.wanted("web")
+    assert isinstance(web, DesiredVM)
+    catalog.entomb(web, discard=True)
+    assert host.start().unfinished()["web"].generation == web.generation
+    path.unlink()
+    successor = host.start()
+    successor.refresh()
+    assert successor.wanted("web") == Removal(web, discard=True)
+    assert not successor.unfinished()
+
+
+def test_a_file_that_takes_the_name_while_it_is_deleted_is_seen_when_it_is_free(host: Host) -> None:
+    path = host.write("web")
+    catalog = host.start()
+    catalog.refresh()
+    web = catalog.wanted("web")
+    assert isinstance(web, DesiredVM)
+    catalog.entomb(web, discard=False)
+    path.unlink()
+    catalog.bury("web")
+    host.write("web", memory=1024)
+    catalog.refresh()
+    assert catalog.wanted("web") == Removal(web)
+    catalog.forget("web")
+    assert catalog.wanted("web") is None
+    assert catalog.refresh().changed == {"web"}
+    assert memory(catalog, "web") == 1024
+
+
+def test_a_deletion_that_cannot_be_kept_is_not_begun(host: Host) -> None:
+    host.write("web")
+    catalog = host.start()
+    catalog.refresh()
+    web = catalog.wanted("web")
+    assert isinstance(web, DesiredVM)
+    catalog_path = host.layout.catalog
+    catalog_path.unlink()
+    catalog_path.mkdir()  # a write cannot take its place
+    with pytest.raises(StateError):
+        catalog.entomb(web, discard=False)
+    assert catalog.wanted("web") == web
+    assert not catalog.unfinished()
