@@ -17,7 +17,7 @@ STATE_DIR := $(LOCAL)/state
 RUN_DIR   := $(LOCAL)/run
 DIRS      := --manifests manifests --state-dir $(STATE_DIR) --run-dir $(RUN_DIR)
 LISTEN    ?= localhost:3000
-WEB        = $(firstword $(filter-out unix:%,$(subst $(comma), ,$(LISTEN))))
+WEB        = $(patsubst %,http://%,$(firstword $(filter-out unix:%,$(subst $(comma), ,$(LISTEN)))))
 comma     := ,
 
 # The same directories for the command line of whoever is at the terminal: export RECONCILER_CONFIG=…
@@ -33,9 +33,9 @@ define WELCOME
 manifests  manifests/*.yaml: edit and save, and the agent does the rest
 commands   export RECONCILER_CONFIG=$(CURDIR)/$(CONFIG)
            .venv/bin/reconciler get          (describe demo, stop demo, doctor, … : --help)
-screens    http://$(WEB)/consoles    (in your browser; or vncviewer localhost:5901, the demo's)
+screens    $(WEB)/consoles    (in your browser; or vncviewer localhost:5901, the demo's)
            tail -f $(STATE_DIR)/vms/demo/serial.log
-API        http://$(WEB)/docs        (every request, to read and to try)
+API        $(WEB)/docs        (every request, to read and to try)
 the end    Ctrl-C ends the agent, and the VMs go on; `make stop` shuts them down
 
 endef
