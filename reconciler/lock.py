@@ -83,16 +83,19 @@ def must_be_free(path: Path) -> None:
         raise _taken(path, _named_in(text))
 
 
-def end_holder(path: Path, timeout_s: float = 30.0, by: signal.Signals = signal.SIGTERM) -> None:
+def end_holder(
+    path: Path, timeout_s: float = 30.0, by: signal.Signals = signal.SIGTERM, what: str = "the agent"
+) -> None:
     """End the process that holds the lock, by a signal, and wait until it has. Nothing to do where none does.
 
-    Raises StateError where it may not be ended, or has not ended in time.
+    `what` is what it is called in the log. Raises StateError where it may not be ended, or has not ended in time.
     """
     deadline = time.monotonic() + timeout_s
     asked: Holder | None = None
     while (text := _text_if_held(path)) is not None:
         found = _named_in(text)
         if found is not None and found != asked:
+            log.info("ending %s%s with %s", what, _pid_of(found), by.name)
             _signal(found, by)
             asked = found
         if time.monotonic() > deadline:
@@ -159,7 +162,6 @@ def _signal(agent: Holder, number: signal.Signals) -> None:
     try:
         with _held(agent.pid) as pidfd:
             if start_ticks(agent.pid) == agent.start_ticks:
-                log.info("sending %s to pid %s", number.name, agent.pid)
                 signal.pidfd_send_signal(pidfd, number)
     except ProcessLookupError:
         return

@@ -23,6 +23,7 @@ from reconciler.model.errors import ManifestError
 from reconciler.model.status import VMStatus
 from reconciler.model.vm import GIB, DesiredVM, VMSpec, is_vm_name
 
+NETWORKS_TO_COME = ("bridge", "nat")  # documented, and refused by the schema until they do what they say
 _SHOWN_MAX = 60
 
 
@@ -43,6 +44,12 @@ def read(body: JsonObject, own: Collection[str]) -> Asked:
     fields = _spec_fields()
     none = tuple(name for name, value in body.items() if name in fields and _is_none(name, value))
     given = {n: _whole(v) for n, v in body.items() if n in fields and n not in none}
+    if body.get("networkType") in NETWORKS_TO_COME:
+        raise invalid(
+            "networkType",
+            "本版本尚不支持 bridge 和 nat，请使用 user",
+            "bridge and nat are not built yet in this version; user is",
+        )
     if found := complaints(given, ("spec",)):
         raise ApiError(Code.INVALID_REQUEST_PARAMS, details=tuple(_detail(one, given) for one in found))
     ignored = tuple(n for n in body if n not in fields and n not in own)
@@ -52,6 +59,8 @@ def read(body: JsonObject, own: Collection[str]) -> Asked:
 def name_of(body: JsonObject) -> str:
     """The name of a VM that shall be made. Raises ApiError."""
     name = body.get("name")
+    if name is None:
+        raise invalid("name", "缺少虚拟机名称", "a VM needs a name")
     if isinstance(name, str) and is_vm_name(name):
         return name
     raise invalid(
@@ -95,13 +104,19 @@ def check_metadata(body: JsonObject) -> None:
 
 def changes(asked: Asked, status: VMStatus, spec: VMSpec) -> Changes:
     """The edits that are needed: a field whose value is in force already is not written. Raises ApiError."""
-    edits: dict[tuple[str, ...], Change] = {("spec", name): REMOVE for name in asked.none}
+    edits: dict[tuple[str, ...], Change] = {
+        ("spec", name): REMOVE
+        for name in asked.none
+        if name != "state"  # not a word about it is not "running"
+    }
     for name, value in asked.given.items():
-        if not (says(spec, name, value) or (name == "vncPort" and value == status.vnc_port)):
+        is_given_one = name == "vncPort" and spec.vnc_port is None and value == status.vnc_port
+        if not (is_given_one or says(spec, name, value)):
             edits["spec", name] = value
     if "isoPath" in asked.none and "mountIso" not in asked.given:
         edits["spec", "mountIso"] = REMOVE  # true or false, it speaks of an ISO
-    _must_not_shrink(edits.get(("spec", "diskSize")), status.disk_size_bytes)
+    size = edits.get(("spec", "diskSize"))
+    _must_not_shrink(VMSpec().disk_size_gib if size is REMOVE else size, status.disk_size_bytes)
     return edits
 
 

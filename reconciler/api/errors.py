@@ -94,7 +94,7 @@ def answer(req: falcon.Request, resp: falcon.Response, error: ApiError) -> None:
 
 
 def _foreseen(req: falcon.Request, resp: falcon.Response, error: ApiError, _params: Params) -> None:
-    if error.code.status >= 500:
+    if error.code is Code.INTERNAL_SERVER_ERROR:
         log.error("%s %r failed, request %s", req.method, req.path, call_of(req).request_id, exc_info=error)
     answer(req, resp, error)
 

@@ -82,6 +82,7 @@ STOPPED = Text("虚拟机停止成功", "The VM was stopped")
 CREATED = Text("虚拟机创建成功", "The VM was created")
 DELETED = Text("虚拟机已成功删除", "The VM was deleted")
 RESTORED = Text("虚拟机已恢复", "The VM was restored")
+NOTHING_HELD = Text("所列虚拟机没有等待确认的删除", "None of the VMs listed has a removal that waits")
 PRUNED = Text("已确认删除所列虚拟机", "The removal of the VMs listed is confirmed")
 
 UNSETTLED = Text("在期限内未见结果，代理会继续执行", "not seen to be done in time; the agent goes on with it")
@@ -92,6 +93,10 @@ UNREAD = Text(
 BUSY = Text(
     "等待中的写操作过多；清单已写入，代理会继续执行",
     "too many writes are being waited for; the manifest is written, and the agent goes on with it",
+)
+FULL = Text(
+    "正在进行的写操作过多；未作任何更改，请稍后重试",
+    "too many writes are under way; nothing was changed, please try again in a moment",
 )
 CONTESTED = Text(
     "清单同时被他人修改，已尝试三次，请重试",

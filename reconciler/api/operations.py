@@ -21,7 +21,7 @@ from reconciler.clock import timestamp
 from reconciler.control.manifests import default_spec
 from reconciler.manifest.edit import Changes
 from reconciler.manifest.nodes import Value
-from reconciler.model.errors import ConflictError, ManifestError
+from reconciler.model.errors import ConflictError, ManifestError, StateError
 from reconciler.model.plan import Wish
 from reconciler.model.status import VMState, VMStatus
 from reconciler.model.vm import DesiredVM, PowerState, Removal, Shutdown, Wanted, is_vm_name
@@ -32,6 +32,7 @@ LIVE_TIMEOUT_S = 30.0  # for what reaches a VM while it runs
 FIRST_LOOK_TIMEOUT_S = 5.0
 
 STATE = ("spec", "state")
+MEDIUM = (("spec", "isoPath"), ("spec", "mountIso"))
 
 
 @dataclass(frozen=True)
@@ -77,21 +78,29 @@ class Operations:
 
     def delete(self, name: str, terms: Terms, *, purge: bool = False) -> Result:
         """Take the manifest away, and see the VM gone; `purge`: its disks too."""
-        row, _ = self._row(DELETE, name, held=True)
-        last = row.wanted.last if isinstance(row.wanted, Removal) else row.wanted
-        if last is not None and last.spec.protect:
-            raise ApiError(Code.VM_PROTECTED)
+        status = self._controller.board.get(name)
+        if self._manifests.is_leftover(name) and not (status and views.is_shown(status)):
+            timeout_s = STOP_GRACE_S  # off, and of no manifest: nothing but its disk is there
+        else:
+            timeout_s = _stop_s(self._row(DELETE, name, held=True)[0])
 
         def write(terms: Terms) -> Wanted:
-            return self._manifests.remove(name, discard=purge, expect=terms.expect, dry_run=terms.dry_run)
+            try:
+                return self._manifests.remove(name, discard=purge, expect=terms.expect, dry_run=terms.dry_run)
+            except StateError as error:
+                if error.__cause__ is None:  # somebody else's deletion was faster
+                    raise ApiError(Code.VM_NOT_FOUND) from error
+                raise
 
-        task = Task(name, write, table.DELETED, DELETE.failed, _stop_s(row), Wish.STOP)
+        task = Task(name, write, table.DELETED, DELETE.failed, timeout_s)
         return self._writer.run(task, terms)
 
     # ---- what is possible in every state ----------------------------------------------------------
 
     def create(self, name: str, asked: Asked, terms: Terms, *, start: bool) -> Result:
         """Make a manifest, stopped unless `start`, and see the agent know the VM, or run it."""
+        if terms.expect is not None:
+            raise ApiError(Code.PRECONDITION_FAILED)
         spec: dict[str, Value] = {**default_spec(), **asked.given}
         if start:
             spec["state"] = PowerState.RUNNING.value
@@ -118,7 +127,8 @@ class Operations:
         self._must_have_iso(configuration.iso_path(edits))
         power_changed = STATE in edits
         timeout_s = _stop_s(row) + START_TIMEOUT_S if power_changed else LIVE_TIMEOUT_S
-        goal = table.in_force(power_changed)
+        medium_changed = not edits.keys().isdisjoint(MEDIUM)
+        goal = table.in_force(power_changed=power_changed, medium_changed=medium_changed)
         try:
             return self._edit(row, edits, Code.VM_CONFIG_FAILED, goal, timeout_s, None, terms)
         except ManifestError as error:
@@ -166,6 +176,7 @@ class Operations:
                 return row, does
 
     def _found(self, name: str) -> Row:
+        self._controller.scan()  # what was saved a moment ago counts: what is written follows from what is there
         status, wanted = self.find(name), self._controller.wanted(name)
         return Row(name, status, wanted, situation(status, wanted))
 
@@ -253,9 +264,14 @@ def _stop_s(row: Row) -> float:
 def _later_than(last: str | None) -> str:
     """Now; or, where somebody's clock was ahead, just after the last restart that was asked for."""
     now = datetime.now(UTC)
-    if last is not None:
-        now = max(now, datetime.fromisoformat(last) + timedelta(milliseconds=1))
-    return timestamp(now)
+    if last is None:
+        return timestamp(now)
+    try:
+        return timestamp(max(now, datetime.fromisoformat(last) + timedelta(milliseconds=1)))
+    except OverflowError as error:
+        raise invalid(
+            "restartedAt", "已是最后的时刻", "is the end of time: no later restart can be asked for"
+        ) from error
 
 
 def _why_refused(row: Row) -> Text | None:

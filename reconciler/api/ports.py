@@ -52,6 +52,9 @@ class ControllerPort(Protocol):
     def held(self) -> tuple[str, ...]:
         """The VMs whose removal waits to be confirmed."""
 
+    def scan(self) -> float | None:
+        """Read the manifests again; in how many seconds once more, if so."""
+
     def ask(self, name: str, wish: Wish | None = None, /) -> int:
         """Look at this VM now; a status of a round greater than the ticket returned has seen all before."""
 
@@ -82,6 +85,9 @@ class ManifestsPort(Protocol):
 
     def restore(self, name: str, /, *, dry_run: bool = False) -> None:
         """Bring a VM back that was set aside. Raises StateError or ConflictError."""
+
+    def is_leftover(self, name: str, /) -> bool:
+        """Whether something is kept of a VM that no manifest describes any more."""
 
     def iso_fault(self, iso_path: str, /) -> Fault | None:
         """Why this ISO cannot be used; None where it can."""

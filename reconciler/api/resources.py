@@ -54,7 +54,7 @@ def terms_of(req: falcon.Request) -> Terms:
     return Terms(boolean_parameter(req, "dryRun"), expect)
 
 
-def done(
+def answer_write(
     req: falcon.Request, resp: falcon.Response, result: Result, message: messages.Text, **more: object
 ) -> None:
     """The answer to a write: what was reached; or, of a rehearsal, what would be done."""
@@ -94,7 +94,7 @@ class VMs:
         result = self._operations.create(name, asked, terms_of(req), start=start)
         vm = views.vm(result.status) if result.status else None
         resp.status = 200 if result.plan else 201
-        done(req, resp, result, messages.CREATED, vm=vm, ignoredFields=list(asked.ignored))
+        answer_write(req, resp, result, messages.CREATED, vm=vm, ignoredFields=list(asked.ignored))
 
 
 class VM:
@@ -113,7 +113,7 @@ class VM:
         """Take the VM away; `?purge=true` deletes its disks as well."""
         configuration.check_metadata(call_of(req).body)
         result = self._operations.delete(name, terms_of(req), purge=boolean_parameter(req, "purge"))
-        done(req, resp, result, messages.DELETED)
+        answer_write(req, resp, result, messages.DELETED)
 
 
 class Start:
@@ -125,7 +125,7 @@ class Start:
     def on_post(self, req: falcon.Request, resp: falcon.Response, name: str) -> None:
         """Set `state: running`, and see the VM run."""
         result = self._operations.start(name, terms_of(req))
-        done(req, resp, result, messages.STARTED, vm=_brief(result))
+        answer_write(req, resp, result, messages.STARTED, vm=_brief(result))
 
 
 class Stop:
@@ -137,7 +137,7 @@ class Stop:
     def on_post(self, req: falcon.Request, resp: falcon.Response, name: str) -> None:
         """Set `state: stopped`, and see the VM stop; `{"force": true}` is the power cut."""
         force = configuration.flag(call_of(req).body, "force")
-        done(req, resp, self._operations.stop(name, terms_of(req), force=force), messages.STOPPED)
+        answer_write(req, resp, self._operations.stop(name, terms_of(req), force=force), messages.STOPPED)
 
 
 class Restart:
@@ -153,7 +153,7 @@ class Restart:
         vm = _brief(result)
         if vm is not None and result.status:
             vm["startTime"] = views.time(result.status.started_at)
-        done(req, resp, result, messages.restarted(name), vm=vm)
+        answer_write(req, resp, result, messages.restarted(name), vm=vm)
 
 
 class Config:
@@ -175,7 +175,7 @@ class Config:
             more["requiresRestart"] = views.requires_restart(result.status)
         port = result.status.vnc_port if result.status else None
         spec = result.wanted.spec if isinstance(result.wanted, DesiredVM) else None
-        done(req, resp, result, messages.configured(name), config=views.config(spec, port), **more)
+        answer_write(req, resp, result, messages.configured(name), config=views.config(spec, port), **more)
 
 
 class ToggleMountIso:
@@ -191,7 +191,7 @@ class ToggleMountIso:
             raise invalid("mountStatus", "必须是布尔值", "must be true or false")
         result = self._operations.toggle_iso(name, terms_of(req), mount=mount)
         vm = {"name": name, "isMountIso": mount}
-        done(req, resp, result, messages.iso_toggled(name, mounted=mount), vm=vm)
+        answer_write(req, resp, result, messages.iso_toggled(name, mounted=mount), vm=vm)
 
 
 class Manifest:
@@ -273,7 +273,8 @@ class Prune:
         dry_run = terms_of(req).dry_run
         names = _names(call_of(req).body.get("names"))
         released = self._controller.confirm_prune(names, dry_run=dry_run)
-        send(resp, _outcome(req, messages.PRUNED, dry_run=dry_run) | {"released": list(released)})
+        message = messages.PRUNED if released else messages.NOTHING_HELD
+        send(resp, _outcome(req, message, dry_run=dry_run) | {"released": list(released)})
 
 
 def _outcome(req: falcon.Request, message: Text, *, dry_run: bool) -> media.JsonObject:

@@ -156,6 +156,11 @@ def _start_over(status: VMStatus | None) -> bool:
     return _holds(status, ConditionType.STALLED) and status.state not in {VMState.STARTING, VMState.STOPPING}
 
 
+def _is_stuck(status: VMStatus) -> bool:
+    """Off, and what is left of it cannot be taken away."""
+    return status.state is VMState.STOPPED and _holds(status, ConditionType.DEGRADED)
+
+
 def _is_to_run(status: VMStatus) -> bool:
     return status.desired is not None and status.desired.spec.state is PowerState.RUNNING
 
@@ -172,7 +177,7 @@ STOPPED = Goal(
 )
 
 DELETED = Goal(
-    over=lambda s: s is None or s.desired is not None or s.state is VMState.UNKNOWN,
+    over=lambda s: s is None or s.desired is not None or s.state is VMState.UNKNOWN or _is_stuck(s),
     done=lambda s: s is None or s.desired is not None,  # somebody made another VM of this name meanwhile
 )
 
@@ -197,9 +202,9 @@ def created(*, runs: bool) -> Goal:
     return Goal(over, lambda status: status is not None and (not runs or _runs(status)))
 
 
-def in_force(power_changed: bool) -> Goal:
+def in_force(*, power_changed: bool = False, medium_changed: bool = False) -> Goal:
     """The running VM is in line with its manifest, as far as a running VM can be."""
-    waits = {VMState.RUNNING, VMState.STOPPED}
+    waits = {VMState.RUNNING, VMState.PAUSED, VMState.STOPPED}
     if power_changed:
         waits |= {VMState.STARTING, VMState.STOPPING}
 
@@ -208,13 +213,16 @@ def in_force(power_changed: bool) -> Goal:
             return True
         return any(_holds(status, kind) for kind in (ConditionType.DEGRADED, ConditionType.STALLED))
 
-    return Goal(over, lambda status: status is not None)
+    def done(status: VMStatus | None) -> bool:
+        return status is not None and not (medium_changed and _holds(status, ConditionType.DEGRADED))
+
+    return Goal(over, done)
 
 
 def mounted(wanted: bool) -> Goal:
     """The ISO lies in the drive, or does not; of a VM that does not run, whether it will."""
     return Goal(
-        in_force(power_changed=False).over,
+        in_force().over,
         lambda status: status is not None and views.is_mounted(status) is wanted,
     )
 

@@ -33,7 +33,12 @@ def time(text: str | None) -> str | None:
 
 def is_shown(status: VMStatus) -> bool:
     """Whether there is such a VM: one that a manifest describes, or one that still runs without any."""
-    return status.desired is not None or status.process is not None or status.state is not VMState.STOPPED
+    return (
+        status.desired is not None
+        or status.process is not None
+        or status.state is not VMState.STOPPED
+        or not status.settled
+    )
 
 
 def brief(status: VMStatus) -> JsonObject:

@@ -19,12 +19,19 @@ from reconciler.api.messages import Code, Text
 from reconciler.api.ports import ControllerPort
 from reconciler.api.table import Goal
 from reconciler.manifest.store import Expect
-from reconciler.model.errors import ConflictError, PortConflictError, PreconditionError, StateError
+from reconciler.model.errors import (
+    ConflictError,
+    PortConflictError,
+    PreconditionError,
+    ProtectedError,
+    StateError,
+)
 from reconciler.model.plan import Plan, Wish
 from reconciler.model.status import ConditionType, Truth, VMState, VMStatus
 from reconciler.model.vm import DesiredVM, PowerState, Wanted
 
 WAITING_MAX = 32  # half of the server's threads: reads and /healthz never starve
+WRITES_MAX = 48  # these included, those that write just now, perhaps to a slow disk
 EDIT_ATTEMPTS = 3
 READ_ATTEMPTS, READ_PAUSE_S = 25, 0.2  # a git at work in the directory is mostly done in a moment
 
@@ -59,14 +66,26 @@ class Result:
 
 
 class Writer:
-    """Does tasks. Safe for any number of threads; at most `WAITING_MAX` of them wait for an outcome."""
+    """Does tasks. Safe for any number of threads.
+
+    At most `WRITES_MAX` do anything at all, and at most `WAITING_MAX` of them wait for an outcome.
+    """
 
     def __init__(self, controller: ControllerPort) -> None:
         self._controller = controller
+        self._writes = threading.BoundedSemaphore(WRITES_MAX)
         self._waiting = threading.BoundedSemaphore(WAITING_MAX)
 
     def run(self, task: Task, terms: Terms) -> Result:
         """Do it. Raises ApiError unless it came to what was asked for, ManifestError for a broken manifest."""
+        if not self._writes.acquire(blocking=False):
+            raise _unsettled(task, self._controller.board.get(task.name), messages.FULL)
+        try:
+            return self._run(task, terms)
+        finally:
+            self._writes.release()
+
+    def _run(self, task: Task, terms: Terms) -> Result:
         before = self._controller.wanted(task.name)
         after = self._written(task, terms)
         if terms.dry_run:
@@ -83,6 +102,8 @@ class Writer:
                 continue
             except PreconditionError as error:
                 raise ApiError(Code.PRECONDITION_FAILED, extra={"generation": error.now}) from error
+            except ProtectedError as error:
+                raise ApiError(Code.VM_PROTECTED) from error
             except PortConflictError as error:
                 raise invalid("vncPort", f"该端口不可用：{error}", str(error)) from error
             except StateError as error:
@@ -99,12 +120,12 @@ class Writer:
             self._controller.ask(task.name, task.wish)
             raise _unsettled(task, self._controller.board.get(task.name), messages.BUSY)
         try:
-            ticket = self._ask(task, before, after)
+            ticket = self._hand_over(task, before, after)
             return self._outcome(task, ticket, after)
         finally:
             self._waiting.release()
 
-    def _ask(self, task: Task, before: Wanted, after: Wanted) -> int:
+    def _hand_over(self, task: Task, before: Wanted, after: Wanted) -> int:
         """Ask until a wish goes to a round that knows what was written, for to another one it means nothing.
 
         Asking reads the manifests; but nothing that is read counts while git is at work among them.

@@ -138,6 +138,8 @@ def _accepted(status: int, data: bytes, url: str) -> Answer:
         raise AgentError(f"{url} answered with {status} and no JSON: is this the agent?") from error
     if not isinstance(answer, dict):
         raise AgentError(f"{url} answered with {status} and no JSON object: is this the agent?")
+    if status == http.HTTPStatus.UNAUTHORIZED:
+        raise AgentError(f"{url} wants its token: name the file that holds it with --token-file")
     if status >= 400:
         raise AgentError(_refusal(answer))
     return answer

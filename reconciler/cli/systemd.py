@@ -157,11 +157,12 @@ def _program() -> list[str]:
 def _uses(config: Config, file: list[str]) -> list[Path]:
     """All that has to be readable, by the paths that it has and those that links lead to."""
     python = [Path(sys.prefix), Path(sys.base_prefix), Path(reconciler.__file__)]
-    token, qemu = config.path("tokenFile"), shutil.which(config.qemu_binary)
+    tokens = (config.path("tokenFile"), config.path("readTokenFile"))
+    qemu = shutil.which(config.qemu_binary)
     named = [
         *map(Path, file[1:]),
         *config.paths("isoRoots"),
-        *filter(None, [token]),
+        *filter(None, tokens),
         *map(Path, filter(None, [qemu])),
     ]
     return [each for path in (*python, *named) for each in (path, path.resolve())]

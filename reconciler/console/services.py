@@ -117,7 +117,7 @@ class Services:
         if _command_of(holder.pid)[:-2] == self._setup.command(web_port):
             return Gateway(holder.pid, web_port)
         log.info("noVNC on port %s: was started with other settings; replacing it", web_port)
-        lock.end_holder(path, END_TIMEOUT_S, signal.SIGKILL)
+        lock.end_holder(path, END_TIMEOUT_S, signal.SIGKILL, what=f"the noVNC service on port {web_port}")
         return None
 
     # ---- one that is not ---------------------------------------------------------------------------
@@ -178,7 +178,7 @@ def end_all(directory: ConsoleDir) -> None:
     for web_port in directory.web_ports():
         path = directory.lock(web_port)
         try:
-            lock.end_holder(path, END_TIMEOUT_S, signal.SIGKILL)
+            lock.end_holder(path, END_TIMEOUT_S, signal.SIGKILL, what=f"the noVNC service on port {web_port}")
         except StateError as error:
             log.error("noVNC on port %s: %s", web_port, error)
         else:

@@ -129,7 +129,8 @@ class Controller:
     def look(self, name: str, wish: Wish | None = None) -> int:
         """`ask`, without reading the manifests."""
         with self._lock:
-            if wish is not None:
+            weaker = wish is Wish.STOP and self._wishes.get(name) is Wish.FORCE_STOP
+            if wish is not None and not weaker:
                 self._wishes[name] = wish
             ticket = self._last_round
         self._parts.queue.add(name)
@@ -208,7 +209,7 @@ def publisher(
 
     def publish(status: VMStatus) -> None:
         hear(status)
-        gone = status.desired is None and status.state is VMState.STOPPED
+        gone = status.desired is None and status.state is VMState.STOPPED and status.settled
         if gone and not records.exists(status.name):
             board.drop(status.name)
         else:

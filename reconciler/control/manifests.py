@@ -6,6 +6,7 @@ the rounds: after a change, `Controller.ask`. Next: `reconciler.manifest.store`,
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable, Mapping
@@ -23,11 +24,13 @@ from reconciler.model.errors import (
     ConflictError,
     ManifestError,
     PortConflictError,
+    PreconditionError,
+    ProtectedError,
     ReconcilerError,
     StateError,
 )
 from reconciler.model.observed import Fault, Medium
-from reconciler.model.vm import DesiredVM, ManifestRef, Removal, VMSpec
+from reconciler.model.vm import DesiredVM, ManifestRef, PowerState, Removal, VMSpec, is_vm_name
 from reconciler.storage.records import Records
 from reconciler.storage.trash import Trash
 
@@ -68,6 +71,8 @@ class Manifests:
         names, ManifestError, PreconditionError, ConflictError or OSError.
         """
         with self._one_at_a_time:
+            if VNC_PORT in changes:
+                self._tools.scan()  # another edit may have taken the port just now
             wanted = self._tools.catalog.wanted(name)
             if not isinstance(wanted, DesiredVM):
                 raise StateError(f"{name}: no manifest describes this VM")
@@ -105,18 +110,25 @@ class Manifests:
         """Take the VM's manifest away for good, and with it the VM; `discard`: its disks too.
 
         A tombstone is durable before the manifest goes, so that an agent that dies in between leaves one that will
-        finish. Raises StateError, ManifestError, PreconditionError, ConflictError or OSError, with all as before.
+        finish. Raises StateError, ManifestError, ProtectedError, PreconditionError, ConflictError or OSError, with all
+        as before.
         """
         with self._one_at_a_time:
+            self._tools.scan()  # what was saved a moment ago counts: `protect`, above all
             wanted = self._tools.catalog.wanted(name)
             vm = wanted.last if isinstance(wanted, Removal) else wanted or self._orphan(name)
             discard = discard or (isinstance(wanted, Removal) and wanted.discard)
             has_manifest = isinstance(wanted, DesiredVM) and name not in self._tools.catalog.held()
             if has_manifest and (wrong := self._tools.catalog.problems_of(name)):
                 raise ManifestError(wrong)
+            if vm.spec.protect:
+                raise ProtectedError(f"{name}: spec.protect is true in its manifest")
+            if expect is not None and not (has_manifest and vm.generation in expect):
+                now = vm.generation if has_manifest else None
+                raise PreconditionError(f"{name} is not as you have seen it; nothing was changed", now)
             if not dry_run:
-                self._remove(vm, expect, has_manifest=has_manifest, discard=discard)
-            return Removal(vm, discard)
+                self._remove(vm, has_manifest=has_manifest, discard=discard)
+            return Removal(vm, discard, asked=True)
 
     def restore(self, name: str, *, dry_run: bool = False) -> None:
         """Bring back the VM of this name that was set aside last: its disks, its identity and its manifest.
@@ -153,11 +165,20 @@ class Manifests:
             if not isinstance(wanted, DesiredVM):
                 continue
             try:
-                expect = {tombstone.generation}
-                self._remove(wanted, expect, has_manifest=True, discard=tombstone.discard)
+                if self._tools.store.stamp(wanted.source) != tombstone.stamp:
+                    raise ConflictError(f"{wanted.source.file} was written since")
+                self._take_away(wanted)
+                self._tools.catalog.bury(name)
                 log.info("%s: its deletion, which was under way when the last agent ended, goes on", name)
             except (ReconcilerError, OSError) as error:
+                with contextlib.suppress(StateError):
+                    self._tools.catalog.withdraw(name)
                 log.warning("%s: its deletion was under way, and is given up: %s", name, error)
+
+    def is_leftover(self, name: str) -> bool:
+        """Whether something is kept of a VM that no manifest describes any more."""
+        known = self._tools.catalog.wanted(name) is not None
+        return is_vm_name(name) and not known and self._tools.records.exists(name)
 
     def iso_fault(self, iso_path: str) -> Fault | None:
         """Why this ISO cannot be used; None where it can."""
@@ -166,25 +187,40 @@ class Manifests:
 
     # ---- parts ------------------------------------------------------------------------------------
 
-    def _remove(self, vm: DesiredVM, expect: Expect, *, has_manifest: bool, discard: bool) -> None:
+    def _remove(self, vm: DesiredVM, *, has_manifest: bool, discard: bool) -> None:
+        """Exactly the version that was looked at is removed. Raises ConflictError where it is another by now."""
+        stamp = self._tools.store.stamp(vm.source) if has_manifest else ""
+        self._tools.catalog.entomb(vm, discard=discard, stamp=stamp)
+        if has_manifest:
+            try:
+                self._take_away(vm)
+            except PreconditionError as error:
+                raise ConflictError(f"{vm.source.file} was changed just now") from error
+        self._tools.catalog.bury(vm.name)
+
+    def _take_away(self, vm: DesiredVM) -> None:
+        """Remove the manifest of a VM that is entombed already, or give its deletion up."""
         catalog = self._tools.catalog
-        catalog.entomb(vm, discard=discard)
         try:
-            if has_manifest:
-                self._tools.store.remove(vm.source, vm.name, expect)
+            self._tools.store.remove(vm.source, vm.name, {vm.generation})
+        except ConflictError:
+            self._tools.scan()  # removed by hand? then its tomb is closed
+            if not isinstance(catalog.wanted(vm.name), Removal):
+                catalog.withdraw(vm.name)
+                raise
         except BaseException:
             catalog.withdraw(vm.name)
             raise
-        catalog.bury(vm.name)
 
     def _orphan(self, name: str) -> DesiredVM:
-        """A VM that runs without a manifest, as its launch describes it. Raises StateError where there is none."""
-        lifecycle = self._tools.records.lifecycle(name)
-        if lifecycle is None or lifecycle.launch is None:
+        """A VM without a manifest, as its launch describes it, if it runs. Raises StateError where there is none."""
+        if not self._tools.records.exists(name):
             raise StateError(f"{name}: there is no VM of this name")
-        launch = lifecycle.launch
-        text = render_new(name, written(launch.spec))
-        return DesiredVM(name, launch.spec, launch.generation, ManifestRef(f"{name}.yaml"), text=text)
+        lifecycle = self._tools.records.lifecycle(name)
+        launch = lifecycle.launch if lifecycle else None
+        spec = launch.spec if launch else VMSpec(state=PowerState.STOPPED)
+        file, text = f"{name}.yaml", render_new(name, written(spec))
+        return DesiredVM(name, spec, launch.generation if launch else "", ManifestRef(file), text=text)
 
     def _must_be_free(self, name: str) -> None:
         match self._tools.catalog.wanted(name):
@@ -192,6 +228,8 @@ class Manifests:
                 raise ConflictError(f"{source} describes a VM of this name")
             case Removal():
                 raise ConflictError(f"{name} is being removed just now; the name is free when it is gone")
+        if file := self._tools.catalog.file_naming(name):
+            raise ConflictError(f"{file} names a VM of this name, and cannot be used as it is")
         if self._tools.records.exists(name):
             raise ConflictError(
                 f"a VM of this name has left its disk in the state directory; delete {name} first, or take another name"

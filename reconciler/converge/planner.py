@@ -114,8 +114,8 @@ def _alive(process: Alive, wanted: Wanted, seen: ObservedVM, wish: Wish | None) 
 def _why_stop(wanted: Wanted, record: LaunchRecord | None, wish: Wish | None) -> str | None:
     """The reason why a running VM has to stop, or None."""
     match wanted:
-        case Removal():
-            return "its manifest is gone"
+        case Removal(cause=cause):
+            return cause
         case DesiredVM(spec=spec) if spec.state is PowerState.STOPPED:
             return "a stop was asked for"
         case DesiredVM(spec=spec) if record and _later(spec.restarted_at, record.spec.restarted_at):
@@ -199,8 +199,7 @@ def _gone(process: Gone, wanted: Wanted, seen: ObservedVM, wish: Wish | None) ->
     match wanted:
         case None:
             return Plan(seen.name)
-        case Removal(last=last, discard=discard):
-            cause = "its manifest is gone"
+        case Removal(last=last, discard=discard, cause=cause):
             if discard or last.spec.deletion_policy is DeletionPolicy.DELETE:
                 return Plan(seen.name, (Discard(cause),))
             return Plan(seen.name, (SetAside(cause, last),))

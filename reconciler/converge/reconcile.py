@@ -19,7 +19,7 @@ from reconciler.converge.observer import Observer
 from reconciler.converge.planner import make_plan
 from reconciler.converge.summarise import Context, summarise
 from reconciler.model.observed import Gone
-from reconciler.model.plan import Outcome, Plan, Remember, Verdict, Wish
+from reconciler.model.plan import Continue, Outcome, Plan, Remember, Verdict, Wish
 from reconciler.model.status import VMStatus
 from reconciler.model.vm import Wanted
 
@@ -53,6 +53,8 @@ class Reconciler:
         return make_plan(wanted, self.observer.observe(name, wanted), wish)
 
     def _verdict(self, plan: Plan, outcome: Outcome, retry_s: float) -> Verdict:
+        if isinstance(outcome.failed, Continue):
+            return Verdict(0.0, failed=False)
         if outcome.fault:
             return Verdict(min(plan.look_again_s or retry_s, retry_s), failed=True)
         if plan.actions:

@@ -99,8 +99,8 @@ def _state_gone(wanted: Wanted, seen: ObservedVM, plan: Plan, outcome: Outcome) 
         return VMState.STOPPING
     if not isinstance(wanted, DesiredVM) or wanted.spec.state is PowerState.STOPPED or wanted.spec.suspend:
         return VMState.STOPPED
-    if outcome.fault:
-        return VMState.FAILED
+    if outcome.fault and not isinstance(outcome.failed, Continue):
+        return VMState.FAILED  # what came of a QEMU that was started, the next round sees
     if any(isinstance(a, Launch | Continue) for a in plan.actions):
         return VMState.STARTING
     last = seen.lifecycle.last_exit
@@ -129,9 +129,11 @@ def _next_try_s(state: VMState, plan: Plan, outcome: Outcome, context: Context) 
 
 
 def _medium_inserted(seen: ObservedVM) -> bool:
-    """Whether the ISO that the manifest names lies in the drive."""
+    """Whether the ISO that the manifest names lies in the drive; where it wants none, whether any does."""
     drive = seen.process.qemu.cd if isinstance(seen.process, Alive) else None
-    return drive is not None and isinstance(seen.medium, Medium) and drive.node_name == seen.medium.node_name
+    if drive is None or not isinstance(seen.medium, Medium):
+        return drive is not None and drive.node_name is not None
+    return drive.node_name == seen.medium.node_name
 
 
 def _conditions(
@@ -150,7 +152,8 @@ def _conditions(
     if plan.pending:
         fields = "; ".join(str(p) for p in plan.pending)
         yield _Said(ConditionType.RESTART_REQUIRED, Truth.TRUE, "PendingChanges", fields)
-    degraded = plan.degraded or (outcome.fault if isinstance(seen.process, Alive) else None)
+    unseen = isinstance(seen.process, Alive) or isinstance(wanted, Removal)
+    degraded = plan.degraded or (outcome.fault if unseen else None)
     if degraded:
         yield _Said(ConditionType.DEGRADED, Truth.TRUE, degraded.reason, degraded.message)
     if context.held:
@@ -170,7 +173,7 @@ def _ready(wanted: Wanted, seen: ObservedVM, plan: Plan, outcome: Outcome, state
     if isinstance(seen.process, Unknown):
         return say(Truth.UNKNOWN, seen.process.reason, seen.process.message)
     if not isinstance(wanted, DesiredVM):
-        message = "its manifest is gone" if isinstance(wanted, Removal) else "it runs without a manifest"
+        message = wanted.cause if isinstance(wanted, Removal) else "it runs without a manifest"
         return say(Truth.FALSE, "Removing" if isinstance(wanted, Removal) else "NoManifest", message)
     if outcome.fault and state is not VMState.RUNNING:
         return say(Truth.FALSE, outcome.fault.reason, outcome.fault.message)

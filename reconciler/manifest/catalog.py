@@ -118,6 +118,11 @@ class Catalog:
         with self._lock:
             return tuple(sorted(self._replace_holdings(confirmed(self._view.holdings, names))))
 
+    def file_naming(self, name: str) -> str | None:
+        """A file that has this name in it, as far as is known; it may be broken."""
+        files = self._view.holdings.files
+        return next((file for file, memory in files.items() if name in memory.names), None)
+
     def confirmable(self, names: Collection[str]) -> tuple[str, ...]:
         """Those of these names that `confirm_prune` would let go."""
         entries = self._view.holdings.entries
@@ -132,10 +137,12 @@ class Catalog:
 
     # ---- deletions that somebody asked for ------------------------------------------------------
 
-    def entomb(self, vm: DesiredVM, *, discard: bool) -> None:
+    def entomb(self, vm: DesiredVM, *, discard: bool, stamp: str = "") -> None:
         """Make durable that this VM is to be deleted, before its manifest is taken away. Raises StateError."""
         with self._lock:
-            self._replace_holdings(entombed(self._view.holdings, vm, Tombstone(vm.generation, discard)))
+            self._replace_holdings(
+                entombed(self._view.holdings, vm, Tombstone(vm.generation, discard, stamp))
+            )
 
     def withdraw(self, name: str) -> None:
         """Give up a deletion whose manifest could not be taken away. Raises StateError."""
@@ -236,7 +243,7 @@ def _tell(before: _View, after: _View) -> None:
     for name in after.holdings.entries:
         was, wanted = before.holdings.wanted(name), after.holdings.wanted(name)
         if isinstance(wanted, Removal) and isinstance(was, DesiredVM):
-            _LOG.info("%s: its manifest %s is gone: the VM is removed", name, wanted.last.source.file)
+            _LOG.info("%s (%s): %s: the VM is removed", name, wanted.last.source.file, wanted.cause)
 
 
 def _tell_problems(before: Collection[Problem], after: Collection[Problem]) -> None:

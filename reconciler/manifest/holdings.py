@@ -26,11 +26,13 @@ _BY_ROOT = {
 class Tombstone:
     """Somebody asked for this VM to be deleted, as it was in this generation. `discard`: its disks as well.
 
+    `stamp` tells its file from one that is made anew with the same words.
     It comes before the manifest goes and stays until nothing is left of the VM; until then the name is taken.
     """
 
     generation: str
     discard: bool
+    stamp: str = ""
 
 
 @dataclass(frozen=True)
@@ -57,12 +59,15 @@ class Holdings:
         if not entry.removing:
             return entry.last
         tombstone = self.tombstones.get(name)
-        return Removal(entry.last, discard=tombstone is not None and tombstone.discard)
+        if tombstone is None:
+            return Removal(entry.last)
+        return Removal(entry.last, tombstone.discard, asked=True)
 
     @property
     def unfinished(self) -> tuple[str, ...]:
         """The names that are to be deleted, and whose manifest may be there still."""
-        return tuple(name for name in self.tombstones if not self.entries[name].removing)
+        entries = self.entries
+        return tuple(name for name in self.tombstones if name in entries and not entries[name].removing)
 
 
 def resumed(holdings: Holdings, root: str, boot_id: str, now_s: float) -> Holdings:

@@ -61,6 +61,14 @@ class ManifestStore:
         """
         self._repeated(lambda: self._remove(source.file, name, expect))
 
+    def stamp(self, source: ManifestRef) -> str:
+        """What tells this file from one that is made anew at its place with the same words; empty for none."""
+        try:
+            info = os.stat(self._root / source.file)
+        except FileNotFoundError:
+            return ""
+        return f"{info.st_dev}:{info.st_ino}:{info.st_ctime_ns}"
+
     def create(self, file_name: str, text: str) -> ManifestRef:
         """Make a new manifest; never overwrites.
 

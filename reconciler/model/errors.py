@@ -60,6 +60,12 @@ class PreconditionError(ReconcilerError):
         self.now = now
 
 
+class ProtectedError(ReconcilerError):
+    """The VM's manifest says that it must not be removed."""
+
+    reason = "Protected"
+
+
 class QemuError(ReconcilerError):
     """QEMU was asked and said no, or could not be asked."""
 

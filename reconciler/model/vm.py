@@ -162,16 +162,22 @@ class Removal:
     """A VM whose manifest is gone, and whose removal is confirmed: stop it, set its disks aside.
 
     `last` is the last good manifest of it, which goes into the trash beside the disks. `discard`: somebody asked
-    for its disks to be deleted, whatever the manifest says of them.
+    for its disks to be deleted, whatever the manifest says of them. `asked`: it is not only that a file went away.
     """
 
     last: DesiredVM
     discard: bool = False
+    asked: bool = field(default=False, compare=False)
 
     @property
     def name(self) -> str:
         """The VM's name."""
         return self.last.name
+
+    @property
+    def cause(self) -> str:
+        """Why it is removed, in words."""
+        return "its deletion was asked for" if self.asked else "its manifest is gone"
 
 
 Wanted = DesiredVM | Removal | None

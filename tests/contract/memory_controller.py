@@ -17,7 +17,7 @@ from reconciler.manifest.edit import Changes, Remove
 from reconciler.manifest.fields import spec_of, written
 from reconciler.manifest.nodes import Value
 from reconciler.manifest.store import Expect
-from reconciler.model.errors import ConflictError, PreconditionError, StateError
+from reconciler.model.errors import ConflictError, PreconditionError, ProtectedError, StateError
 from reconciler.model.observed import Fault, ProcessHandle
 from reconciler.model.plan import Plan, Wish
 from reconciler.model.status import Condition, ConditionType, Truth, VMState, VMStatus
@@ -89,6 +89,7 @@ class MemoryController:
     """So many looks at the manifests see nothing of an edit, since git is at work among them."""
     edits: list[tuple[str, Changes]] = field(default_factory=list)
     isos: set[str] = field(default_factory=set)
+    leftovers: set[str] = field(default_factory=set)
     wishes: list[tuple[str, Wish | None]] = field(default_factory=list)
     is_ready: bool = True
     broken: Exception | None = None
@@ -136,6 +137,10 @@ class MemoryController:
     def ready(self) -> bool:
         return self.is_ready
 
+    def scan(self) -> float | None:
+        self._read()
+        return None
+
     def ask(self, name: str, wish: Wish | None = None) -> int:
         self.wishes.append((name, wish))
         self._read()
@@ -179,10 +184,15 @@ class MemoryController:
             raise self.edit_errors.pop(0)
         vm = self.manifests.get(name)
         assert isinstance(vm, DesiredVM)
+        if vm.spec.protect:
+            raise ProtectedError(f"{name}: spec.protect is true")
         removal = Removal(vm, discard)
         if not dry_run:
             self.manifests[name] = removal
         return removal
+
+    def is_leftover(self, name: str) -> bool:
+        return name in self.leftovers
 
     def iso_fault(self, iso_path: str) -> Fault | None:
         return (

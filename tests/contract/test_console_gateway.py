@@ -58,6 +58,11 @@ class VncServer(socketserver.ThreadingTCPServer):
         super().__init__(("127.0.0.1", free_port()), self.Handler)
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
 
+    def server_close(self) -> None:
+        """Called at the end of `with`: without an end of its loop, that would spin on a closed socket."""
+        self.shutdown()
+        super().server_close()
+
 
 class House:
     """A service on a port of its own, the consoles of its agent, and two VMs."""

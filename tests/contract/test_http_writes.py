@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
-from reconciler.api import operations
+from reconciler.api import operations, writing
 from reconciler.model.errors import ConflictError, ManifestError, PortConflictError, StateError
 from reconciler.model.status import ConditionType, Truth, VMState
-from reconciler.model.vm import PowerState, Problem, Removal, VMSpec
+from reconciler.model.vm import DesiredVM, PowerState, Problem, Removal, VMSpec
 from tests.contract.http_support import Http, Reply, serving
 from tests.contract.memory_controller import Guest, MemoryController, condition, desired
 
@@ -164,6 +167,12 @@ def test_a_restart_comes_later_than_one_that_a_clock_ahead_of_ours_asked_for(
     assert http.ask("POST", "/api/vms/a/restart").status == 200
     [(_, changes)] = controller.edits
     assert changes["spec", "restartedAt"] == "2999-01-01T00:00:00.001Z"
+
+
+def test_a_restart_after_the_end_of_time_is_refused(controller: MemoryController, http: Http) -> None:
+    controller.has("a", VMState.RUNNING, VMSpec(restarted_at="9999-12-31T23:59:59.999999Z"))
+    reply = http.ask("POST", "/api/vms/a/restart")
+    assert refusal(reply) == (400, "INVALID_REQUEST_PARAMS", ["restartedAt"])
 
 
 @pytest.mark.parametrize("last_pid", ["12345", True, 1.5, []])
@@ -403,6 +412,36 @@ def test_a_stop_of_a_vm_without_a_manifest_has_no_version_to_match(
     controller.shows("stray", VMState.RUNNING)
     reply = http.ask("POST", "/api/vms/stray/stop", None, {"If-Match": '"g1"'})
     assert refusal(reply) == (412, "PRECONDITION_FAILED", [])
+
+
+def test_a_create_has_no_version_to_match(http: Http) -> None:
+    reply = http.ask("POST", "/api/vms", {"name": "a"}, {"If-Match": '"g1"'})
+    assert refusal(reply) == (412, "PRECONDITION_FAILED", [])
+
+
+def test_writes_that_write_just_now_leave_room_for_reads(
+    controller: MemoryController, http: Http, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    controller.has("a", VMState.STOPPED, OFF)
+    writing_now, go_on = threading.Semaphore(0), threading.Event()
+    real = controller.edit
+
+    def slow(*args: Any, **options: Any) -> DesiredVM:
+        writing_now.release()
+        assert go_on.wait(60)
+        return real(*args, **options)
+
+    monkeypatch.setattr(controller, "edit", slow)
+    config = ("PUT", "/api/vms/a/config", {"memory": 64})
+    with ThreadPoolExecutor(writing.WRITES_MAX) as pool:
+        asked = [pool.submit(http.ask, *config) for _ in range(writing.WRITES_MAX)]
+        for _ in asked:
+            assert writing_now.acquire(timeout=60)
+        assert http.ask("GET", "/healthz").status == 200
+        extra = http.ask(*config)
+        assert (extra.status, extra.body["code"], extra.body["settled"]) == (400, "VM_CONFIG_FAILED", False)
+        go_on.set()
+        assert {future.result().status for future in asked} <= {200, 400}
 
 
 def test_a_create_that_loses_the_race_for_its_name_says_that_it_is_taken(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,6 +24,7 @@ from reconciler.model.errors import (
     ManifestError,
     PortConflictError,
     PreconditionError,
+    ProtectedError,
     StateError,
 )
 from reconciler.model.observed import Fault, LaunchRecord, Lifecycle
@@ -242,30 +244,44 @@ def test_a_broken_file_is_not_removed_for_one_of_its_vms(host: Host) -> None:
     assert isinstance(host.catalog.wanted("web"), DesiredVM)
 
 
-def test_an_agent_that_dies_before_the_manifest_goes_leaves_one_that_takes_it_away(host: Host) -> None:
+def entombed(host: Host) -> DesiredVM:
+    """A VM that an agent was about to delete, disks and all, when it died."""
     vm = host.manifests.create("web", OFF)
-    host.catalog.entomb(vm, discard=True)
+    host.catalog.entomb(vm, discard=True, stamp=host.tools.store.stamp(vm.source))
+    return vm
+
+
+def test_an_agent_that_dies_before_the_manifest_goes_leaves_one_that_takes_it_away(host: Host) -> None:
+    vm = entombed(host)
     host.start()
     assert host.files() == []
     assert host.catalog.wanted("web") == Removal(vm, discard=True)
 
 
 def test_a_manifest_that_was_edited_since_is_spared(host: Host) -> None:
-    vm = host.manifests.create("web", OFF)
-    host.catalog.entomb(vm, discard=True)
+    vm = entombed(host)
     host.tools.store.change(vm.source, "web", {("spec", "memory"): 64})
+    for _ in range(2):  # nor is it doomed by the one that gave up
+        host.start()
+        assert host.files() == ["web.yaml"]
+        assert isinstance(host.catalog.wanted("web"), DesiredVM)
+        assert not host.catalog.unfinished()
+
+
+def test_a_manifest_that_somebody_put_back_after_the_crash_is_spared(host: Host) -> None:
+    vm = entombed(host)
+    host.tools.store.remove(vm.source, "web")
+    (host.root / "web.yaml").write_text(vm.text)
     host.start()
     assert host.files() == ["web.yaml"]
-    assert isinstance(host.catalog.wanted("web"), DesiredVM)
-    assert not host.catalog.unfinished()
+    assert host.catalog.wanted("web") == vm
 
 
 def test_an_agent_that_dies_after_the_manifest_went_leaves_one_that_goes_on(host: Host) -> None:
-    vm = host.manifests.create("web", OFF)
-    host.catalog.entomb(vm, discard=False)
+    vm = entombed(host)
     host.tools.store.remove(vm.source, "web")
     host.start()
-    assert host.catalog.wanted("web") == Removal(vm)
+    assert host.catalog.wanted("web") == Removal(vm, discard=True)
 
 
 def test_a_vm_that_runs_without_a_manifest_is_removed_with_one_that_describes_it(host: Host) -> None:
@@ -275,6 +291,99 @@ def test_a_vm_that_runs_without_a_manifest_is_removed_with_one_that_describes_it
     removal = host.manifests.remove("stray", discard=False)
     assert decode(removal.last.text.encode(), "stray.yaml").vms[0].spec == spec
     assert host.catalog.wanted("stray") == removal
+
+
+def test_what_was_saved_a_moment_ago_counts(host: Host) -> None:
+    vm = host.manifests.create("web", OFF)
+    newer = vm.text + "  memory: 4096\n"
+    (host.root / "web.yaml").write_text(newer)
+    assert host.manifests.remove("web", discard=False).last.text == newer
+    db = host.manifests.create("db", OFF)
+    (host.root / "db.yaml").write_text(db.text + "  protect: true\n")
+    with pytest.raises(ProtectedError):
+        host.manifests.remove("db", discard=True)
+    assert host.files() == ["db.yaml"]
+
+
+def test_a_vm_whose_file_was_just_removed_by_hand_can_be_deleted(host: Host) -> None:
+    host.manifests.create("db", OFF)
+    vm = host.manifests.create("web", OFF)
+    (host.root / "web.yaml").unlink()
+    host.catalog.refresh()
+    assert host.manifests.remove("web", discard=False) == Removal(vm)
+    assert host.catalog.wanted("web") == Removal(vm)
+
+
+def held(host: Host) -> DesiredVM:
+    """A VM whose file went away together with all others."""
+    vm = host.manifests.create("web", OFF)
+    (host.root / "web.yaml").unlink()
+    host.catalog.refresh()
+    assert "web" in host.catalog.held()
+    return vm
+
+
+def test_of_a_held_vm_no_version_was_seen(host: Host) -> None:
+    vm = held(host)
+    with pytest.raises(PreconditionError):
+        host.manifests.remove("web", discard=True, expect={vm.generation})
+    assert host.manifests.remove("web", discard=True) == Removal(vm, discard=True)
+
+
+def test_a_held_vm_whose_file_is_back_goes_with_its_file(host: Host) -> None:
+    vm = held(host)
+    (host.root / "web.yaml").write_text(vm.text)
+    host.manifests.remove("web", discard=False)
+    assert host.files() == []
+
+
+def test_a_rehearsed_removal_is_refused_as_the_true_one_would_be(host: Host) -> None:
+    host.manifests.create("web", OFF)
+    with pytest.raises(PreconditionError):
+        host.manifests.remove("web", discard=False, expect={"never-seen"}, dry_run=True)
+
+
+def test_a_refusal_leaves_no_tombstone_even_where_nothing_can_be_written(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.manifests.create("db", OFF)
+    vm = host.manifests.create("web", OFF)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(durable, "write", full)
+        with pytest.raises(PreconditionError):
+            host.manifests.remove("web", discard=True, expect={"other"})
+    (host.root / "web.yaml").unlink()
+    host.catalog.refresh()
+    assert host.catalog.wanted("web") == vm
+
+
+def test_a_name_that_stands_in_a_broken_file_is_not_given_again(host: Host) -> None:
+    host.manifests.create("db", OFF)
+    broken = host.manifests.create("web", OFF).text.replace("stopped", "walking")
+    (host.root / "web.yaml").rename(host.root / "other.yaml")
+    (host.root / "other.yaml").write_text(broken)
+    host.start()
+    with pytest.raises(ConflictError):
+        host.manifests.create("web", OFF)
+
+
+def test_two_edits_cannot_claim_one_port(host: Host) -> None:
+    host.manifests.create("a", OFF)
+    host.manifests.create("b", OFF)
+    host.manifests.edit("a", {("spec", "vncPort"): 23456})
+    with pytest.raises(PortConflictError):
+        host.manifests.edit("b", {("spec", "vncPort"): 23456})
+
+
+@pytest.mark.parametrize("name", ["..", ".", "a/../..", "", "a\n"])
+def test_what_is_no_name_leaves_nothing_over(host: Host, name: str) -> None:
+    host.records.save_lifecycle("a", Lifecycle())
+    assert host.manifests.is_leftover("a")
+    assert not host.manifests.is_leftover(name)
 
 
 def test_nothing_is_removed_that_there_is_not(host: Host) -> None:

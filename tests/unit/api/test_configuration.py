@@ -90,6 +90,28 @@ def test_all_that_is_wrong_is_said_at_once_in_the_users_language() -> None:
     }
 
 
+def test_a_pending_port_can_be_taken_back() -> None:
+    """It runs on 5900, and its manifest says 5901."""
+    asked = configuration.read({"vncPort": 5900}, ())
+    assert configuration.changes(asked, STATUS, VMSpec(vnc_port=5901)) == {("spec", "vncPort"): 5900}
+
+
+def test_no_word_about_the_state_is_not_the_word_running() -> None:
+    assert edits({"state": ""}) == {}
+
+
+@pytest.mark.parametrize("none", [None, ""])
+def test_leaving_the_disk_to_its_default_does_not_shrink_it_either(none: object) -> None:
+    large = replace(STATUS, disk_size_bytes=40 * GIB)
+    with pytest.raises(ApiError):
+        configuration.changes(configuration.read({"diskSize": none}, ()), large, VMSpec(disk_size_gib=40))
+
+
+@pytest.mark.parametrize("network", ["bridge", "nat"])
+def test_networks_that_are_documented_and_not_built_are_refused_with_the_reason(network: str) -> None:
+    assert refused({"networkType": network}) == {"networkType": "本版本尚不支持 bridge 和 nat，请使用 user"}
+
+
 def test_a_disk_does_not_shrink_and_may_grow() -> None:
     assert refused({"diskSize": 19}) == {"diskSize": "磁盘已有 20 GB，不能缩小"}
     assert edits({"diskSize": 21}) == {("spec", "diskSize"): 21}
