@@ -20,7 +20,7 @@ from reconciler.api.messages import Language
 from reconciler.api.openapi import document
 
 DOCUMENT = "urn:openapi"
-FILES = {*docs.DOCS, *pages.CONSOLES}
+FILES = {pages.HOME, *docs.DOCS, *pages.CONSOLES}
 ELSEWHERE: Mapping[str, Any] = {"$ref": f"{DOCUMENT}#/components/schemas/Error"}
 
 

@@ -19,7 +19,7 @@ from reconciler.api.docs import DOCS, DOCUMENT_PATH
 from reconciler.api.errors import ApiError
 from reconciler.api.listen import Listening, is_loopback_address
 from reconciler.api.messages import Code, Text
-from reconciler.api.pages import CONSOLES
+from reconciler.api.pages import CONSOLES, HOME
 from reconciler.api.unix_socket import BY_FILE
 from reconciler.authority import parse_authority
 from reconciler.model.errors import SettingsError
@@ -28,7 +28,7 @@ from reconciler.settings import Settings
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 OPEN_PATHS = frozenset(
-    {"/healthz", "/readyz", DOCUMENT_PATH, *DOCS, *CONSOLES}
+    {"/healthz", "/readyz", HOME, DOCUMENT_PATH, *DOCS, *CONSOLES}
 )  # they tell nothing, and who asks them has no token
 PREFLIGHT_MAX_AGE_S = 600
 ALLOWED_METHODS = "GET, POST, PUT, DELETE"

@@ -63,6 +63,7 @@ def _add_routes(app: errors.App, backend: Backend) -> None:
     app.add_route("/api/host", inspection.Host(controller.board, backend.inspector))
     app.add_route("/api/novnc", novnc.NoVNC(controller.board, backend.consoles))
     app.add_route("/api/novnc/{name}", novnc.NoVNCOf(operations, backend.consoles))
+    app.add_route(pages.HOME, pages.Home())
     for path in pages.CONSOLES:
         app.add_route(path, pages.Page(path))
     app.add_route(docs.DOCUMENT_PATH, docs.Document())

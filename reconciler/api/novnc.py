@@ -16,6 +16,7 @@ from reconciler.api.operations import Operations
 from reconciler.api.pages import CONSOLES_PATH
 from reconciler.api.ports import BoardPort, ConsolesPort
 from reconciler.api.resources import send
+from reconciler.api.unix_socket import BY_FILE, WEB_URL
 from reconciler.authority import Authority, parse_authority
 from reconciler.model.console import Gateway
 from reconciler.model.errors import ConsoleError
@@ -40,9 +41,7 @@ class NoVNC:
         if vnc_port is not None:
             return send(resp, _console(req, self._consoles, self._vm_at(vnc_port), web_port))
         gateway = _serve(self._consoles, web_port)
-        netloc = (req.get_header("Host") or "localhost").lower()
-        url = f"{req.scheme}://{netloc}{CONSOLES_PATH}?webPort={web_port}"
-        return send(resp, _answer(url, None, gateway, None))
+        return send(resp, _answer(_page_url(req, web_port), None, gateway, None))
 
     def _vm_at(self, vnc_port: int) -> VMStatus:
         found = [status for status in self._board.all() if status.vnc_port == vnc_port]
@@ -90,6 +89,13 @@ def _console(
     host = came_by.url_host
     query = f"host={host}&port={web_port}&path=websockify/?token={token}"
     return _answer(f"http://{host}:{web_port}/vnc.html?{query}", status.vnc_port, gateway, token)
+
+
+def _page_url(req: falcon.Request, web_port: int) -> str:
+    """Our page of consoles, at the address by which the request came; a UNIX socket is none for browsers."""
+    netloc = (req.get_header("Host") or "localhost").lower()
+    base = req.env[WEB_URL] if req.env.get(BY_FILE) else f"{req.scheme}://{netloc}"
+    return f"{base}{CONSOLES_PATH}?webPort={web_port}" if base else f"http://localhost:{web_port}/vnc.html"
 
 
 def _serve(consoles: ConsolesPort, web_port: int) -> Gateway:

@@ -10,7 +10,7 @@ import falcon
 
 from reconciler import assets
 
-CONSOLES_PATH = "/consoles"
+HOME, CONSOLES_PATH = "/", "/consoles"
 CONSOLES: assets.Assets = {
     CONSOLES_PATH: assets.PAGES / "consoles.html",
     **assets.pages("consoles.js", "words.js", "page.css", "icon.svg", below=f"{CONSOLES_PATH}/"),
@@ -25,6 +25,15 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
 }
+
+
+class Home:
+    """What somebody finds who types the address alone."""
+
+    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
+        """The page of consoles."""
+        resp.status = 302
+        resp.set_header("Location", CONSOLES_PATH)
 
 
 class Page:

@@ -25,7 +25,7 @@ from reconciler.api import media
 from reconciler.api.access import access_of
 from reconciler.api.app import Services, create_app
 from reconciler.api.errors import ApiError, App, Detail
-from reconciler.api.listen import Listening
+from reconciler.api.listen import UNIX, Listening
 from reconciler.api.messages import Code, Language, Text
 from reconciler.api.ports import Backend
 from reconciler.api.resources import forwarded_ports
@@ -74,7 +74,7 @@ class Server:
         self._tasks = ThreadedTaskDispatcher()
         self._tasks.set_thread_count(THREADS)
         self._serve_on(self._opened.tcp, app)
-        self._serve_on([each.socket for each in self._opened.unix], by_file(app))
+        self._serve_on([each.socket for each in self._opened.unix], by_file(app, self._web_url()))
         self._wake = trigger(self._map)
         self._ended = False
         doorkeeper = Doorkeeper(GuestPeers(settings.qemu_uid, settings.qemu_binary), "the API")
@@ -89,6 +89,9 @@ class Server:
         """Have waitress answer on these, which are all of one kind: it does not mix them itself."""
         if sockets:
             create_server(app, map=self._map, _dispatcher=self._tasks, sockets=sockets, **LIMITS)
+
+    def _web_url(self) -> str | None:
+        return next((each for each in self._opened.addresses if not each.startswith(UNIX)), None)
 
     @property
     def address(self) -> str:

@@ -24,6 +24,7 @@ MODE = 0o600
 PROBE_TIMEOUT_S = 2.0  # one that takes connections this slowly is alive
 
 BY_FILE = "reconciler.by_unix_socket"
+WEB_URL = "reconciler.web_url"
 """Set in the WSGI environment of requests that came this way; no header can have this name."""
 
 
@@ -54,11 +55,12 @@ class UnixSocket:
                 self.listen.path.unlink()
 
 
-def by_file(app: WSGIApplication) -> WSGIApplication:
-    """The application, told that its requests come through a file that not everybody may open."""
+def by_file(app: WSGIApplication, web_url: str | None) -> WSGIApplication:
+    """The application for requests that came through a UNIX socket; browsers reach it at `web_url`, if they do."""
 
     def call(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         environ[BY_FILE] = True
+        environ[WEB_URL] = web_url
         return app(environ, start_response)
 
     return call

@@ -193,3 +193,10 @@ def test_the_page_of_consoles_is_whole_and_needs_no_token_itself(api: Api) -> No
 def test_a_console_needs_the_apis_token(api: Api) -> None:
     assert api.http.ask("POST", "/api/novnc/web").status == 401
     assert api.http.ask("POST", "/api/novnc/web", headers={"Authorization": "Bearer s3cret"}).status == 200
+
+
+def test_who_types_the_address_alone_finds_the_page_of_consoles(api: Api) -> None:
+    with closing(http.client.HTTPConnection("127.0.0.1", api.http.port, timeout=30)) as connection:
+        connection.request("GET", "/")
+        answer = connection.getresponse()
+    assert (answer.status, answer.headers["Location"]) == (302, "/consoles")

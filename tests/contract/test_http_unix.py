@@ -173,3 +173,15 @@ def test_where_one_of_several_cannot_be_had_none_is_left_open(path: Path) -> Non
         built(replace(SETTINGS, listen=f"127.0.0.1:{port},unix:{path}"))
     with socket.create_server(("127.0.0.1", port)):
         assert os.path.isdir(path)
+
+
+def test_the_page_of_consoles_is_named_where_browsers_reach_it(guarded: Http, path: Path) -> None:
+    """Through a socket that is a file none does; `Host` says nothing of where."""
+    status, answer = curl(path, "http://localhost/api/novnc", "--request", "POST")
+    assert (status, answer["url"]) == (200, f"{guarded.url}/consoles?webPort=6080")
+
+
+def test_without_any_other_address_it_is_the_services_own_page(path: Path) -> None:
+    with serving(MemoryController(), listen=f"unix:{path}"):
+        status, answer = curl(path, "http://localhost/api/novnc", "--request", "POST")
+    assert (status, answer["url"]) == (200, "http://localhost:6080/vnc.html")

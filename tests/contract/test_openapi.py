@@ -43,7 +43,7 @@ def routes() -> set[tuple[str, str]]:
     """Every method of every route, apart from the files of pages."""
     access = access_of(SETTINGS, lambda: ())
     app = create_app(Services(backend_of(MemoryController()), access, Language.ZH, lambda: 0.0))
-    files = {*docs.DOCS, *pages.CONSOLES}
+    files = {pages.HOME, *docs.DOCS, *pages.CONSOLES}
     return {
         (method.method, route.path)
         for route in inspect.inspect_app(app).routes
