@@ -77,7 +77,10 @@ class Agent:
                 return self.get("/readyz")[0] == 200
             return False
 
-        wait_for("the agent is ready", ready)
+        try:
+            wait_for("the agent is ready", ready)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.log.read_text()}") from error
         return self
 
     @property

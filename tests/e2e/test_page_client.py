@@ -28,10 +28,10 @@ from tests.e2e.site import Agent, Site
 EXAMPLE = Path(__file__).with_name("page_example.mjs")
 LOCK = Path(tempfile.gettempdir()) / "reconciler-page-ports.lock"
 PORTS = (3000, 5900, 6080)
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 PAGE = '<!doctype html><title>panel</title><link rel="icon" href="data:,"><script type="module" src="{}"></script>'
 
-pytestmark = [pytest.mark.xdist_group("page-ports"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.xdist_group("page-ports"), pytest.mark.timeout(400)]
 
 
 @pytest.fixture
