@@ -32,7 +32,10 @@ SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class ProcessState(Enum):
-    """What /proc says of a process. STOPPED: by a signal or a debugger; it exists and answers nothing."""
+    """What /proc says of a process. STOPPED: by a signal; it exists and answers nothing.
+
+    One that is traced stops for moments all the time; whether it answers is for QMP to find out.
+    """
 
     RUNNING = auto()
     STOPPED = auto()
@@ -246,7 +249,7 @@ def _state(letter: bytes, threads: int) -> ProcessState:
             return ProcessState.RUNNING
         case b"Z" | b"X" | b"x":
             return ProcessState.DEAD
-        case b"T" | b"t":
+        case b"T":
             return ProcessState.STOPPED
         case _:
             return ProcessState.RUNNING

@@ -74,8 +74,9 @@ def test_the_agent_and_its_qemu_make_no_system_call_that_the_unit_forbids(site: 
     strace = ["strace", "-f", "-qq", "-c", "-U", "name", "-o", str(counts), *REFUSING]
     agent = site.start([*strace, *site.command()])
     agent.wait_ready().wait_status("web", "running", 90)
-    assert agent.post("/api/vms/web/toggleMountIso", {"mountStatus": False})[0] == 200
-    assert agent.post("/api/vms/web/stop", {"force": True})[0] == 200
+    for path, body in (("toggleMountIso", {"mountStatus": False}), ("stop", {"force": True})):
+        status, answer = agent.post(f"/api/vms/web/{path}", body)
+        assert status == 200, answer
     os.kill(json.loads((site.run / "agent.json").read_text())["pid"], signal.SIGTERM)
     agent.process.wait(60)
     made = {line.strip() for line in counts.read_text().splitlines()[2:-2]}

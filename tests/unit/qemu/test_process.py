@@ -45,8 +45,8 @@ def test_a_processs_name_may_hold_anything(name: str) -> None:
 @pytest.mark.parametrize(
     ("letter", "threads", "state"),
     [
-        *((letter, 2, ProcessState.RUNNING) for letter in "RSDIPKW"),
-        *((letter, 2, ProcessState.STOPPED) for letter in "Tt"),
+        *((letter, 2, ProcessState.RUNNING) for letter in "RSDIPKWt"),
+        *((letter, 2, ProcessState.STOPPED) for letter in "T"),
         *((letter, 1, ProcessState.DEAD) for letter in "ZXx"),
         ("Z", 2, ProcessState.RUNNING),
     ],
