@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from reconciler.manifest.fields import cross_check, spec_of
+from reconciler.manifest.cross_check import cross_check
+from reconciler.manifest.fields import spec_of
 from reconciler.manifest.nodes import (
     Document,
     Mapping,

@@ -15,6 +15,8 @@ _NAME = re.compile(NAME_PATTERN + r"\Z")
 
 GIB = 1024**3
 
+CPU_CORES_MAX = 255
+PLUGGABLE_MAX = 8  # data disks and further network cards: a VM's board has so many ports for them
 VNC_PORT_MIN = 5900
 VNC_PORT_MAX = 65535
 
@@ -82,6 +84,88 @@ class Protocol(StrEnum):
     UDP = "udp"
 
 
+class UpdatePolicy(StrEnum):
+    """`spec.updatePolicy`: when a running VM gets the changes that only a restart brings."""
+
+    MANUAL = "manual"
+    ON_GUEST_REBOOT = "on-guest-reboot"
+    RESTART = "restart"
+    WINDOW = "window"
+
+
+class EjectPolicy(StrEnum):
+    """`spec.ejectPolicy`: what becomes of a medium that the guest has locked in its drive."""
+
+    WAIT = "wait"
+    FORCE = "force"
+
+
+class Link(StrEnum):
+    """Whether a network card's cable is plugged in."""
+
+    UP = "up"
+    DOWN = "down"
+
+
+class WatchdogAction(StrEnum):
+    """`spec.watchdog.action`: what QEMU does when the guest's watchdog bites."""
+
+    RESET = "reset"
+    POWEROFF = "poweroff"
+    PAUSE = "pause"
+    NONE = "none"
+
+
+class Weekday(StrEnum):
+    """A day of `spec.updateWindow`, in the order of ISO 8601."""
+
+    MON = "mon"
+    TUE = "tue"
+    WED = "wed"
+    THU = "thu"
+    FRI = "fri"
+    SAT = "sat"
+    SUN = "sun"
+
+
+@dataclass(frozen=True)
+class UpdateWindow:
+    """`spec.updateWindow`: from `start_minute` to `end_minute` (after midnight, in `time_zone`) of each of `days`.
+
+    An end that is not after the start is one of the day after.
+    """
+
+    days: tuple[Weekday, ...]
+    start_minute: int
+    end_minute: int
+    time_zone: str
+
+
+@dataclass(frozen=True, order=True)
+class Throttle:
+    """How much a disk may do in a second: operations, and megabytes (10⁶ bytes). 0: as much as it can."""
+
+    iops: int = 0
+    mbps: int = 0
+
+
+@dataclass(frozen=True, order=True)
+class DataDisk:
+    """`spec.disks[]`: a disk beside the root disk, which the agent makes."""
+
+    name: str
+    size_gib: int
+    throttle: Throttle = Throttle()
+
+
+@dataclass(frozen=True, order=True)
+class Nic:
+    """`spec.nics[]`: a network card beside the first, on a user network of its own."""
+
+    name: str
+    link: Link = Link.UP
+
+
 @dataclass(frozen=True, order=True)
 class PortForward:
     """`spec.portForwards[]`: a port of the host that leads to a port of the guest."""
@@ -113,15 +197,33 @@ class VMSpec:
     boot_order: tuple[BootDevice, ...] = (BootDevice.CD, BootDevice.HD)
     iso_path: str | None = None
     mount_iso: bool = False
+    eject_policy: EjectPolicy = EjectPolicy.WAIT
+    max_memory_mib: int | None = None
+    max_cpu_cores: int | None = None
+    root_disk: Throttle = Throttle()
+    disks: tuple[DataDisk, ...] = ()
+    network_link: Link = Link.UP
+    nics: tuple[Nic, ...] = ()
+    watchdog: WatchdogAction | None = None
     profile: Profile = Profile.DEFAULT
     accel: Accel = Accel.AUTO
+    update_policy: UpdatePolicy = UpdatePolicy.MANUAL
+    update_window: UpdateWindow | None = None
     restart_policy: RestartPolicy = RestartPolicy.ON_FAILURE
     restarted_at: str | None = None
     shutdown: Shutdown = Shutdown()
+    depends_on: tuple[str, ...] = ()
+    ttl_s: int | None = None
     suspend: bool = False
     protect: bool = False
     deletion_policy: DeletionPolicy = DeletionPolicy.RETAIN
     retain_days: int = 30
+
+    @property
+    def most_cpu_cores(self) -> int:
+        """What a QEMU launched for this spec can have at most. Room to grow costs a guest next to nothing."""
+        roomy = self.profile is Profile.DEFAULT
+        return self.max_cpu_cores or (min(self.cpu_cores * 4, CPU_CORES_MAX) if roomy else self.cpu_cores)
 
     @property
     def medium(self) -> str | None:

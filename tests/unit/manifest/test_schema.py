@@ -68,7 +68,10 @@ def test_the_schema_s_defaults_are_the_model_s() -> None:
     defaults = {name: part["default"] for name, part in spec.items() if "default" in part}
     timeout = spec["shutdown"]["properties"]["timeoutSeconds"]["default"]
     assert spec_of(defaults | {"shutdown": {"timeoutSeconds": timeout}}) == VMSpec() == spec_of({})
-    assert set(spec) - set(defaults) == {"vncPort", "isoPath", "mountIso", "restartedAt", "shutdown"}
+    assert set(spec) - set(defaults) == {
+        *("vncPort", "isoPath", "mountIso", "restartedAt", "shutdown", "maxMemory", "maxCpuCores"),
+        *("rootDisk", "watchdog", "updateWindow", "ttl"),
+    }
 
 
 def test_a_port_forward_s_defaults_are_the_model_s() -> None:
@@ -81,11 +84,24 @@ def test_a_port_forward_s_defaults_are_the_model_s() -> None:
 def test_every_example_and_default_is_valid() -> None:
     for path, part in PARTS.items():
         for value in [*part.get("examples", ()), *([part["default"]] if "default" in part else ())]:
-            if path.startswith(".definitions.portForward."):
-                forward = {"hostPort": 1, "guestPort": 1, path.rpartition(".")[2]: value}
-                assert said(manifest(portForwards=[forward])) == {}, path
+            if path.startswith(".definitions."):
+                assert said(manifest(**in_its_place(path.split("."), value))) == {}, path
             else:
                 assert complaints(value, path.strip(".").split(".")) == (), path
+
+
+def in_its_place(path: list[str], value: Value) -> dict[str, Value]:
+    """Fields in which a value of a shared definition stands, and which are sound otherwise."""
+    match path[2:]:
+        case ["portForward", field]:
+            return {"portForwards": [{"hostPort": 1, "guestPort": 1, field: value}]}
+        case ["iops" | "mbps" as field]:
+            return {"rootDisk": {field: value}}
+        case ["nic", field]:
+            return {"nics": [{"name": "lan", field: value}]}
+        case ["timeOfDay"]:
+            return {"updateWindow": {"days": ["sun"], "from": value, "to": value}}
+    raise AssertionError(path)
 
 
 @pytest.mark.parametrize(
