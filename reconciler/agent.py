@@ -21,15 +21,18 @@ from reconciler.console.consoles import Consoles
 from reconciler.console.services import Services, Setup, end_all
 from reconciler.console.targets import Targets
 from reconciler.console.tokens import Tokens
+from reconciler.control.adoption import Adoption
 from reconciler.control.board import Board
 from reconciler.control.controller import Controller, Parts, publisher
 from reconciler.control.inspector import Inspector
 from reconciler.control.queue import WorkQueue
 from reconciler.converge.accelerator import Accelerator
+from reconciler.converge.adjust import Adjuster
 from reconciler.converge.doors import Doors
 from reconciler.converge.executor import Executor
 from reconciler.converge.launch import Launcher, LaunchStep
 from reconciler.converge.observer import Observer
+from reconciler.converge.order import Order
 from reconciler.converge.ports import VncPorts
 from reconciler.converge.reconcile import Reconciler
 from reconciler.heartbeat import NOBODY, SIGN_TIMEOUT_S, Ending, Manager, Sign
@@ -121,6 +124,7 @@ class Built:
     inspector: Inspector
     consoles: Consoles
     monitors: Monitors
+    adoption: Adoption
 
 
 @contextlib.contextmanager
@@ -142,37 +146,47 @@ def built(
         executor = Executor(
             doors,
             launcher,
+            Adjuster(doors),
             binary.machine_type(settings.qemu_binary),
             catalog.forget,
         )
         consoles = _consoles(settings, layout, clock)
         stack.callback(consoles.close)
-        publish = publisher(board, doors.records, consoles.hear)
-        reconciler = Reconciler(Observer(doors), executor, publish, settings.resync_s)
+        order = Order(board.get, catalog.wanted, catalog.dependents, going_down=overrule is _stopped)
+        publish = publisher(board, doors.records, consoles.hear, _nudging(order, queue.add))
+        reconciler = Reconciler(Observer(doors, order), executor, publish, settings.resync_s)
         store = ManifestStore(settings.manifests)
         parts = Parts(
-            catalog,
-            store,
-            doors.records,
-            doors.trash,
-            board,
-            queue,
-            reconciler,
-            doors.clock,
-            doors.ports,
-            overrule,
+            catalog=catalog,
+            store=store,
+            records=doors.records,
+            trash=doors.trash,
+            board=board,
+            queue=queue,
+            reconciler=reconciler,
+            clock=doors.clock,
+            ports=doors.ports,
+            overrule=overrule,
         )
         controller = Controller(parts, settings.workers)
         stack.callback(controller.stop)
-        inspector = Inspector(doors, launcher)
         yield Built(
-            layout, doors.records, launcher.accelerator, controller, inspector, consoles, doors.monitors
+            layout=layout,
+            records=doors.records,
+            accelerator=launcher.accelerator,
+            controller=controller,
+            inspector=Inspector(doors, launcher),
+            consoles=consoles,
+            monitors=doors.monitors,
+            adoption=Adoption(doors, controller.manifests, executor.machine_type),
         )
 
 
 def _backend(parts: Built) -> Backend:
     """What the API is made of."""
-    return Backend(parts.controller, parts.controller.manifests, parts.inspector, parts.consoles)
+    return Backend(
+        parts.controller, parts.controller.manifests, parts.inspector, parts.consoles, parts.adoption
+    )
 
 
 def _consoles(settings: Settings, layout: Layout, clock: Clock) -> Consoles:
@@ -213,7 +227,7 @@ def _doors(
     stack.callback(monitors.close)
     exits = ExitWatch(processes, queue.add)
     stack.callback(exits.close)
-    ports = _ports(records, catalog)
+    ports = _ports(records, catalog, queue.add)
     firewall = _firewall(settings, ports)
     stack.callback(firewall.close)
     firewall.start()
@@ -239,9 +253,9 @@ def _launcher(settings: Settings, doors: Doors, checkpoint: Checkpoint) -> Launc
     return Launcher(doors, settings.qemu_binary, version, settings.qemu_user, accelerator, checkpoint)
 
 
-def _ports(records: Records, catalog: Catalog) -> VncPorts:
+def _ports(records: Records, catalog: Catalog, look: Callable[[str], None]) -> VncPorts:
     """The book of ports, with what earlier launches hold; a record that cannot be read is told by its own round."""
-    ports = VncPorts(catalog.vnc_claims)
+    ports = VncPorts(catalog.vnc_claims, look)
     for name in records.names():
         with contextlib.suppress(StateError):
             identity, lifecycle = records.identity(name), records.lifecycle(name)
@@ -280,6 +294,16 @@ def _telling(look: Callable[[str], None]) -> Callable[[str, str], None]:
 
     def hear(name: str, event: str) -> None:
         if event in TELLING_EVENTS or event == CONNECTION_LOST:
+            look(name)
+
+    return hear
+
+
+def _nudging(order: Order, look: Callable[[str], None]) -> Callable[[VMStatus | None, VMStatus], None]:
+    """What hears that a VM came to be ready, or off, and asks for a look at those for whom that is news."""
+
+    def hear(before: VMStatus | None, now: VMStatus) -> None:
+        for name in order.neighbours(before, now):
             look(name)
 
     return hear

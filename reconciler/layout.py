@@ -9,7 +9,9 @@
     │   ├── identity.json lifecycle.json               └── agent.sock    qemu-guest-agent's channel
     │   ├── qemu.log    QEMU's stderr                  by-name/<name> -> ../<short>
     │   ├── serial.log  what the guest said
-    │   └── root.qcow2
+    │   ├── replaced/<time>/  a root disk that `recreate` set aside
+    │   ├── crashes/<start>-<pid>/  what was left of a run that came to a bad end
+    │   └── root.qcow2  disk-<name>.qcow2
     └── trash/<name>-<time>/
 
 A socket's path must stay below 108 bytes wherever the run directory lies: <short> is the head of the VM's UUID.
@@ -22,6 +24,33 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SUN_PATH_MAX = 107
+
+
+@dataclass(frozen=True)
+class CrashDir:
+    """What was left of a run that came to a bad end."""
+
+    path: Path
+
+    @property
+    def reason(self) -> Path:
+        """How it ended, as JSON."""
+        return self.path / "reason.json"
+
+    @property
+    def qemu_log(self) -> Path:
+        """The end of QEMU's stderr."""
+        return self.path / "qemu.log"
+
+    @property
+    def serial_log(self) -> Path:
+        """The end of what the guest said."""
+        return self.path / "serial.log"
+
+    @property
+    def screen(self) -> Path:
+        """What the guest showed last; only of one whose QEMU still answered."""
+        return self.path / "screen.png"
 
 
 @dataclass(frozen=True)
@@ -41,6 +70,11 @@ class VMDir:
         return self.path / "lifecycle.json"
 
     @property
+    def renaming(self) -> Path:
+        """That the VM is about to get another name; there for a moment."""
+        return self.path / "renaming.json"
+
+    @property
     def manifest(self) -> Path:
         """The last good manifest, beside the disks of a VM that was set aside."""
         return self.path / "manifest.yaml"
@@ -56,9 +90,31 @@ class VMDir:
         return self.path / "qemu.log.1"
 
     @property
+    def screen(self) -> Path:
+        """The screen of a guest that came to a bad end, until it lies with the rest of what is kept of that."""
+        return self.path / "screen.png"
+
+    @property
+    def crashes(self) -> Path:
+        """What was left of runs that came to a bad end, a directory each."""
+        return self.path / "crashes"
+
+    def crash(self, bundle: str) -> CrashDir:
+        """What was left of one such run; `bundle` is its name: when it was started, and as which process."""
+        return CrashDir(self.crashes / bundle)
+
+    @property
     def disk(self) -> Path:
         """The root disk."""
         return self.path / "root.qcow2"
+
+    def replaced_disk(self, moment: str) -> Path:
+        """A root disk that made room for a blank one, by when it did."""
+        return self.path / "replaced" / moment / "root.qcow2"
+
+    def data_disk(self, name: str) -> Path:
+        """A data disk, by its name in the manifest."""
+        return self.path / f"disk-{name}.qcow2"
 
     @property
     def serial_log(self) -> Path:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import falcon
 
-from reconciler.api import docs, errors, inspection, novnc, pages, resources
+from reconciler.api import adoption, docs, errors, inspection, novnc, pages, resources
 from reconciler.api.access import Access, Gate
 from reconciler.api.context import Identify, ReadBody
 from reconciler.api.messages import Language
@@ -50,14 +50,18 @@ def _add_routes(app: errors.App, backend: Backend) -> None:
     app.add_route("/api/vms/{name}/start", resources.Start(operations))
     app.add_route("/api/vms/{name}/stop", resources.Stop(operations))
     app.add_route("/api/vms/{name}/restart", resources.Restart(operations))
+    app.add_route("/api/vms/{name}/recreate", resources.Recreate(operations))
+    app.add_route("/api/vms/{name}/rename", resources.Rename(controller, backend.manifests))
     app.add_route("/vms/{name}/config", config)
     app.add_route("/api/vms/{name}/config", config)
     app.add_route("/api/vms/{name}/toggleMountIso", resources.ToggleMountIso(operations))
     app.add_route("/api/vms/{name}/manifest", resources.Manifest(operations))
     app.add_route("/api/vms/{name}/pending", resources.Pending(operations))
+    app.add_route("/api/vms/{name}/explain", resources.Explain(controller, operations))
     app.add_route("/api/vms/{name}/plan", resources.PlanOf(controller, operations))
     app.add_route("/api/vms/{name}/restore", resources.Restore(backend.manifests))
     app.add_route("/api/prune", resources.Prune(controller))
+    app.add_route("/api/import", adoption.Import(controller, backend.adoption))
     app.add_route("/api/vms/{name}/log", inspection.Log(operations, backend.inspector))
     app.add_route("/api/vms/{name}/screenshot", inspection.Screenshot(operations, backend.inspector))
     app.add_route("/api/host", inspection.Host(controller.board, backend.inspector))

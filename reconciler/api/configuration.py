@@ -56,15 +56,15 @@ def read(body: JsonObject, own: Collection[str]) -> Asked:
     return Asked(given, none, ignored)
 
 
-def name_of(body: JsonObject) -> str:
-    """The name of a VM that shall be made. Raises ApiError."""
-    name = body.get("name")
+def name_of(body: JsonObject, field: str = "name") -> str:
+    """The name of a VM that shall be made, or have it. Raises ApiError."""
+    name = body.get(field)
     if name is None:
-        raise invalid("name", "缺少虚拟机名称", "a VM needs a name")
+        raise invalid(field, "缺少虚拟机名称", "a VM needs a name")
     if isinstance(name, str) and is_vm_name(name):
         return name
     raise invalid(
-        "name",
+        field,
         "必须是 1 到 63 个字母、数字、点、横线或下划线，且以字母或数字开头",
         "must be 1 to 63 letters, digits, dots, dashes or underscores, a letter or digit first",
     )

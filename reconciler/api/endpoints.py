@@ -143,6 +143,25 @@ ENDPOINTS = (
         WRITE,
         "Forget",
     ),
+    Endpoint(
+        "POST",
+        "/api/vms/{name}/recreate",
+        Text("重建虚拟机：换上空白系统盘，旧盘保留", "Give a VM a blank root disk; the old one is set aside"),
+        ok("Recreated"),
+        (*EDITING, Code.VM_RECREATE_FAILED, Code.VM_PROTECTED),
+        WRITE,
+        "Nothing",
+    ),
+    Endpoint(
+        "POST",
+        "/api/vms/{name}/rename",
+        Text("重命名已停止的虚拟机", "Give a VM that is off another name"),
+        ok("Renamed"),
+        (*EDITING, Code.VM_RENAME_FAILED),
+        WRITE,
+        "Rename",
+        body_required=True,
+    ),
     *(
         Endpoint(
             "PUT",
@@ -180,6 +199,13 @@ ENDPOINTS = (
         FINDING,
     ),
     Endpoint(
+        "GET",
+        "/api/vms/{name}/explain",
+        Text("每个字段：清单、启动时、QEMU 当前", "Every field: manifest, launch, and what QEMU says now"),
+        ok("Explanation"),
+        FINDING,
+    ),
+    Endpoint(
         "GET", "/api/vms/{name}/plan", Text("现在会做什么", "What would be done now"), ok("Plan"), FINDING
     ),
     Endpoint(
@@ -205,6 +231,16 @@ ENDPOINTS = (
         (*FINDING, Code.VM_RESTORE_FAILED),
         (DRY_RUN,),
         "Nothing",
+    ),
+    Endpoint(
+        "POST",
+        "/api/import",
+        Text("导入手动启动的 QEMU，不重启", "Take over a QEMU that was started by hand, without a restart"),
+        ok("Imported"),
+        (Code.VM_IMPORT_FAILED, Code.MANIFEST_INVALID),
+        (DRY_RUN,),
+        "Import",
+        body_required=True,
     ),
     Endpoint(
         "POST",

@@ -54,6 +54,9 @@ class Code(Enum):
         "The VM is protected: spec.protect is true in its manifest",
     )
     VM_RESTORE_FAILED = (400, "虚拟机恢复失败", "The VM could not be restored")
+    VM_RECREATE_FAILED = (400, "虚拟机重建失败", "The VM could not be recreated")
+    VM_RENAME_FAILED = (400, "虚拟机重命名失败", "The VM could not be renamed")
+    VM_IMPORT_FAILED = (400, "虚拟机导入失败", "The VM could not be imported")
     VM_SCREENSHOT_FAILED = (400, "虚拟机截图失败", "The VM's screen could not be read")
     NOVNC_START_FAILED = (400, "NoVNC 启动失败", "noVNC could not be started")
     MANIFEST_INVALID = (400, "虚拟机的清单文件无效", "The VM's manifest cannot be used")
@@ -81,6 +84,11 @@ STARTED = Text("虚拟机启动成功", "The VM was started")
 STOPPED = Text("虚拟机停止成功", "The VM was stopped")
 CREATED = Text("虚拟机创建成功", "The VM was created")
 DELETED = Text("虚拟机已成功删除", "The VM was deleted")
+RECREATED = Text(
+    "虚拟机已重建：旧系统盘已移至 replaced 目录保留",
+    "The VM has a new root disk; the old one is kept in its directory, below replaced/",
+)
+IMPORTED = Text("虚拟机已导入，未重启", "The VM was imported, and was not restarted")
 RESTORED = Text("虚拟机已恢复", "The VM was restored")
 NOTHING_HELD = Text("所列虚拟机没有等待确认的删除", "None of the VMs listed has a removal that waits")
 PRUNED = Text("已确认删除所列虚拟机", "The removal of the VMs listed is confirmed")
@@ -123,6 +131,11 @@ GONE = Text("该虚拟机在此期间已被删除", "it was removed meanwhile")
 def restarted(name: str) -> Text:
     """The documented message."""
     return Text(f"虚拟机 {name} 已成功重启", f"The VM {name} was restarted")
+
+
+def renamed(name: str, new: str) -> Text:
+    """That a VM has another name."""
+    return Text(f"虚拟机 {name} 已更名为 {new}", f"The VM {name} is called {new} now")
 
 
 def configured(name: str) -> Text:

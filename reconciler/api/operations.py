@@ -15,7 +15,18 @@ from reconciler.api.configuration import Asked
 from reconciler.api.errors import ApiError, Detail, invalid
 from reconciler.api.messages import Code, Text
 from reconciler.api.ports import ControllerPort, ManifestsPort
-from reconciler.api.table import DELETE, RESTART, START, STOP, Does, Goal, Operation, Situation, situation
+from reconciler.api.table import (
+    DELETE,
+    RECREATE,
+    RESTART,
+    START,
+    STOP,
+    Does,
+    Goal,
+    Operation,
+    Situation,
+    situation,
+)
 from reconciler.api.writing import Result, Task, Terms, Writer, explanation
 from reconciler.clock import timestamp
 from reconciler.control.manifests import default_spec
@@ -24,7 +35,7 @@ from reconciler.manifest.nodes import Value
 from reconciler.model.errors import ConflictError, ManifestError, StateError
 from reconciler.model.plan import Wish
 from reconciler.model.status import VMState, VMStatus
-from reconciler.model.vm import DesiredVM, PowerState, Removal, Shutdown, Wanted, is_vm_name
+from reconciler.model.vm import DesiredVM, PowerState, Removal, Shutdown, VMSpec, Wanted, is_vm_name
 
 START_TIMEOUT_S = 60.0
 STOP_GRACE_S = 30.0  # on top of the guest's own time: the rest of the stop ladder
@@ -75,6 +86,17 @@ class Operations:
         timeout_s = _stop_s(row) + START_TIMEOUT_S
         edits: Changes = {("spec", "restartedAt"): _later_than(last)}
         return self._edit(row, edits, RESTART.failed, goal, timeout_s, None, terms)
+
+    def recreate(self, name: str, terms: Terms) -> Result:
+        """Have the VM stopped, its root disk set aside and a blank one made; its manifest stays as it is."""
+        row, _ = self._row(RECREATE, name)
+        spec = row.wanted.spec if isinstance(row.wanted, DesiredVM) else VMSpec()
+        if spec.protect:
+            raise ApiError(Code.VM_PROTECTED)
+        runs = spec.state is PowerState.RUNNING
+        goal = table.recreated(row.status.process, runs=runs)
+        timeout_s = _stop_s(row) + START_TIMEOUT_S
+        return self._edit(row, {}, RECREATE.failed, goal, timeout_s, Wish.RECREATE, terms)
 
     def delete(self, name: str, terms: Terms, *, purge: bool = False) -> Result:
         """Take the manifest away, and see the VM gone; `purge`: its disks too."""

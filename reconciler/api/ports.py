@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from reconciler.importing.outcome import Note
 from reconciler.manifest.edit import Changes
 from reconciler.manifest.nodes import Value
 from reconciler.manifest.store import Expect
 from reconciler.model.console import Gateway
-from reconciler.model.inspection import HostFacts, VMLogs
+from reconciler.model.inspection import FieldView, HostFacts, VMLogs
 from reconciler.model.observed import Fault
 from reconciler.model.plan import Plan, Wish
 from reconciler.model.status import VMStatus
@@ -64,6 +65,9 @@ class ControllerPort(Protocol):
     def preview(self, name: str, wanted: Wanted, wish: Wish | None = None, /) -> Plan:
         """What a round would do now, were this wanted of the VM."""
 
+    def explain(self, name: str, /) -> tuple[FieldView, ...]:
+        """Every field of the VM: as its manifest has it, as it was launched, as QEMU says now."""
+
     def ready(self) -> bool:
         """Whether the manifests were read and every VM looked at once."""
 
@@ -82,6 +86,9 @@ class ManifestsPort(Protocol):
 
     def remove(self, name: str, *, discard: bool, expect: Expect = None, dry_run: bool = False) -> Removal:
         """Take the manifest away, and with it the VM; `discard`: its disks too. Raises as `edit` does."""
+
+    def rename(self, name: str, new: str, /, *, expect: Expect = None, dry_run: bool = False) -> DesiredVM:
+        """Give a VM that is off another name. Raises StateError, ConflictError, or as `edit` does."""
 
     def restore(self, name: str, /, *, dry_run: bool = False) -> None:
         """Bring a VM back that was set aside. Raises StateError or ConflictError."""
@@ -116,6 +123,25 @@ class InspectorPort(Protocol):
         """The host, now."""
 
 
+class AdoptedPort(Protocol):
+    """A QEMU as the VM that it is now."""
+
+    @property
+    def vm(self) -> DesiredVM:
+        """What the manifest says."""
+
+    @property
+    def notes(self) -> Sequence[Note]:
+        """What does not carry over."""
+
+
+class AdoptionPort(Protocol):
+    """Takes over QEMUs that somebody started by hand."""
+
+    def adopt(self, socket: str, name: str | None = None, /, *, dry_run: bool = False) -> AdoptedPort:
+        """Take over the QEMU behind this QMP socket. Raises ReconcilerError or OSError."""
+
+
 @dataclass(frozen=True)
 class Backend:
     """What the API is made of."""
@@ -124,3 +150,4 @@ class Backend:
     manifests: ManifestsPort
     inspector: InspectorPort
     consoles: ConsolesPort
+    adoption: AdoptionPort

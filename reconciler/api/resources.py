@@ -17,10 +17,11 @@ from reconciler.api.messages import Code, Text
 from reconciler.api.operations import Operations
 from reconciler.api.ports import ControllerPort, ManifestsPort
 from reconciler.api.writing import Result, Terms
-from reconciler.model.errors import ReconcilerError
+from reconciler.model.errors import ConflictError, PreconditionError, ReconcilerError, StateError
 from reconciler.model.vm import DesiredVM, Wanted, is_vm_name
 
 YAML = "application/yaml"
+LOOK_TIMEOUT_S = 5.0  # a look at a VM that is off takes a moment
 
 _STRONG_TAG = re.compile(r'(?<!/)"([^"]*)"')
 
@@ -156,6 +157,18 @@ class Restart:
         answer_write(req, resp, result, messages.restarted(name), vm=vm)
 
 
+class Recreate:
+    """`/api/vms/{name}/recreate`."""
+
+    def __init__(self, operations: Operations) -> None:
+        self._operations = operations
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response, name: str) -> None:
+        """Stop the VM, give it a blank root disk, and start it again if it shall run."""
+        result = self._operations.recreate(name, terms_of(req))
+        answer_write(req, resp, result, messages.RECREATED, vm=_brief(result))
+
+
 class Config:
     """`/vms/{name}/config` and `/api/vms/{name}/config`."""
 
@@ -242,6 +255,20 @@ class PlanOf:
         send(resp, {"success": True, **views.plan(plan)})
 
 
+class Explain:
+    """`/api/vms/{name}/explain`."""
+
+    def __init__(self, controller: ControllerPort, operations: Operations) -> None:
+        self._controller = controller
+        self._operations = operations
+
+    def on_get(self, _req: falcon.Request, resp: falcon.Response, name: str) -> None:
+        """Every field: what the manifest says, what was launched, what QEMU says, and how a change gets there."""
+        self._operations.find(name)
+        fields = [views.explained(field) for field in self._controller.explain(name)]
+        send(resp, {"success": True, "name": name, "fields": fields})
+
+
 class Restore:
     """`/api/vms/{name}/restore`."""
 
@@ -260,6 +287,37 @@ class Restore:
         except OSError as error:
             raise from_os(error) from error
         send(resp, _outcome(req, messages.RESTORED, dry_run=dry_run))
+
+
+class Rename:
+    """`/api/vms/{name}/rename`."""
+
+    def __init__(self, controller: ControllerPort, manifests: ManifestsPort) -> None:
+        self._controller = controller
+        self._manifests = manifests
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response, name: str) -> None:
+        """Give a VM that is off another name: `{"newName": …}`."""
+        new, terms = configuration.name_of(call_of(req).body, "newName"), terms_of(req)
+        if not is_vm_name(name) or self._controller.wanted(name) is None:
+            raise ApiError(Code.VM_NOT_FOUND)
+        renamed = self._rename(name, new, terms)
+        set_etag(resp, renamed)
+        if not terms.dry_run:
+            self._controller.ask(name)
+            self._controller.ask(new)
+            self._controller.board.wait_for(new, lambda status: status is not None, LOOK_TIMEOUT_S)
+        send(resp, _outcome(req, messages.renamed(name, new), dry_run=terms.dry_run) | {"name": new})
+
+    def _rename(self, name: str, new: str, terms: Terms) -> DesiredVM:
+        try:
+            return self._manifests.rename(name, new, expect=terms.expect, dry_run=terms.dry_run)
+        except PreconditionError as error:
+            raise ApiError(Code.PRECONDITION_FAILED, extra={"generation": error.now}) from error
+        except (StateError, ConflictError) as error:
+            raise ApiError(Code.VM_RENAME_FAILED, Text.same(str(error))) from error
+        except OSError as error:
+            raise from_os(error) from error
 
 
 class Prune:

@@ -13,6 +13,8 @@ from functools import cache
 from typing import Any
 
 from reconciler.api.messages import Code
+from reconciler.converge.fields import Reach
+from reconciler.importing.outcome import Kind
 from reconciler.manifest.schema import schema
 from reconciler.model.observed import ExitKind
 from reconciler.model.status import ConditionType, Truth, VMState
@@ -86,7 +88,20 @@ _MEMORY = said(INTEGER, "MiB")
 _DISK = said(INTEGER, "GiB")
 _PID = said(INTEGER, "of QEMU's process")
 _STATUS: Schema = {"enum": [state.value for state in VMState]}
-_PENDING = an_object({"field": TEXT, "running": TEXT, "wanted": TEXT})
+_PENDING = an_object(
+    {"field": TEXT, "running": TEXT, "wanted": TEXT, "why": said(or_null(TEXT), "why it cannot be live")}
+)
+_EXPLAINED = an_object(
+    {
+        "field": TEXT,
+        "manifest": or_null(TEXT),
+        "launched": said(or_null(TEXT), "what QEMU was started with"),
+        "now": said(or_null(TEXT), "what QEMU says"),
+        "reach": {"enum": [reach.value for reach in Reach]},
+        "how": TEXT,
+        "pending": said(or_null(TEXT), "what waits for a restart"),
+    }
+)
 _FAULT = an_object({"reason": TEXT, "message": TEXT})
 _SOURCE = an_object({"file": TEXT, "line": INTEGER, "column": INTEGER})
 _PLAN: dict[str, Schema] = {
@@ -95,6 +110,7 @@ _PLAN: dict[str, Schema] = {
     "pending": said(a_list(ref("Pending")), "fields whose change waits for a restart"),
     "blocked": or_null(ref("Fault")),
     "degraded": or_null(ref("Fault")),
+    "waiting": or_null(ref("Fault")),
 }
 _CONFIG: dict[str, Schema] = {
     "memory": _MEMORY,
@@ -144,6 +160,9 @@ _LAST_EXIT: dict[str, Schema] = {
     "message": TEXT,
     "time": TIME,
     "generation": or_null(TEXT),
+    "crashBundle": said(
+        or_null(TEXT), "what was left of it, as a directory below vms/<name> of the state directory"
+    ),
 }
 _HOST: dict[str, Schema] = {
     "agentVersion": TEXT,
@@ -205,6 +224,8 @@ _COMPONENTS: dict[str, Schema] = {
     "OneVM": answer({"vm": ref("VMInFull")}),
     "Created": outcome({"vm": or_null(ref("VM")), "ignoredFields": a_list(TEXT)}),
     "Started": outcome({"vm": ref("Brief")}),
+    "Renamed": rehearsed({"name": TEXT}),
+    "Recreated": outcome({"vm": ref("Brief")}),
     "Restarted": outcome({"vm": an_object({**_BRIEF, "startTime": or_null(TIME)})}),
     "Done": outcome({}),
     "Configured": outcome(
@@ -215,10 +236,21 @@ _COMPONENTS: dict[str, Schema] = {
         {"source": ref("Source"), "generation": TEXT, "manifest": said(TEXT, "the file's own text")}
     ),
     "PendingChanges": answer({"requiresRestart": BOOLEAN, "pending": a_list(ref("Pending"))}),
+    "Explanation": answer({"name": TEXT, "fields": a_list(ref("Explained"))}),
+    "Explained": _EXPLAINED,
     "Plan": answer(_PLAN),
     "Log": answer(_LOG),
     "Host": answer({"host": an_object(_HOST)}),
     "Restored": rehearsed({}),
+    "Imported": rehearsed(
+        {
+            "name": TEXT,
+            "manifest": TEXT,
+            "vm": or_null(ref("Brief")),
+            "notes": said(a_list(ref("ImportNote")), "what does not carry over as it was"),
+        }
+    ),
+    "ImportNote": an_object({"kind": {"enum": [kind.name for kind in Kind]}, "place": TEXT, "message": TEXT}),
     "Pruned": rehearsed({"released": a_list(TEXT)}),
     "Console": answer(_CONSOLE),
     "Probe": answer({"status": {"enum": ["alive", "ready"]}}),
@@ -241,6 +273,10 @@ def components() -> Mapping[str, Schema]:
         "Stop": an_object({"force": said(or_null(BOOLEAN), "true is the power cut")}, ("force",)),
         "ToggleMountIso": an_object({"mountStatus": BOOLEAN}),
         "OpenConsole": an_object({"vncPort": _port(1), "webPort": _port(1024)}, ("vncPort", "webPort")),
+        "Rename": an_object({"newName": name}),
+        "Import": an_object(
+            {"qmp": said(TEXT, "the whole path of its QMP socket"), "name": or_null(name)}, ("name",)
+        ),
         "Prune": an_object({"names": a_list(name) | {"minItems": 1}}),
         "Nothing": said({"type": "object"}, "nothing is read"),
     }

@@ -125,6 +125,20 @@ RESTART = Operation(
     },
 )
 
+RECREATE = Operation(
+    failed=Code.VM_RECREATE_FAILED,
+    table={
+        Situation.OFF: Does.WRITE,
+        Situation.RUNNING: Does.WRITE,
+        Situation.OWED: Does.WRITE,
+        Situation.STOPPING: Does.WRITE,
+        Situation.PAUSED: Does.WRITE,
+        Situation.OPAQUE: Code.VM_RECREATE_FAILED,
+        Situation.UNMANAGED: Code.MANIFEST_INVALID,
+        Situation.REMOVING: Code.VM_RECREATE_FAILED,
+    },
+)
+
 DELETE = Operation(
     failed=Code.VM_STOP_FAILED,
     table={
@@ -193,6 +207,23 @@ def restarted(before: ProcessHandle | None) -> Goal:
     return Goal(over, lambda status: status is not None and status.process != before and _runs(status))
 
 
+def recreated(before: ProcessHandle | None, *, runs: bool) -> Goal:
+    """The VM has its new disk, and does what its manifest says: another process than before, or none."""
+
+    def is_new(status: VMStatus) -> bool:
+        return not status.renews and (before is None or status.process != before)
+
+    def over(status: VMStatus | None) -> bool:
+        if status is None or status.state is VMState.UNKNOWN:
+            return True
+        return is_new(status) and (status.settled or (runs and _start_over(status)))
+
+    def done(status: VMStatus | None) -> bool:
+        return status is not None and is_new(status) and (not runs or _runs(status))
+
+    return Goal(over, done)
+
+
 def created(*, runs: bool) -> Goal:
     """The agent has looked at the new VM; where it shall run, the VM does."""
 
@@ -211,10 +242,12 @@ def in_force(*, power_changed: bool = False, medium_changed: bool = False) -> Go
     def over(status: VMStatus | None) -> bool:
         if status is None or status.settled or status.state not in waits:
             return True
-        return any(_holds(status, kind) for kind in (ConditionType.DEGRADED, ConditionType.STALLED))
+        troubled = any(_holds(status, kind) for kind in (ConditionType.DEGRADED, ConditionType.STALLED))
+        return troubled and not status.acting  # what is done just now may be about to succeed
 
     def done(status: VMStatus | None) -> bool:
-        return status is not None and not (medium_changed and _holds(status, ConditionType.DEGRADED))
+        refused = medium_changed and status is not None and _holds(status, ConditionType.DEGRADED)
+        return status is not None and (not refused or _has_its_medium(status))
 
     return Goal(over, done)
 
@@ -225,6 +258,14 @@ def mounted(wanted: bool) -> Goal:
         in_force().over,
         lambda status: status is not None and views.is_mounted(status) is wanted,
     )
+
+
+def _has_its_medium(status: VMStatus) -> bool:
+    """Whether in the drive lies what the manifest names, or nothing where it names none."""
+    if status.state not in {VMState.RUNNING, VMState.PAUSED}:
+        return True
+    wanted = status.desired is not None and status.desired.spec.medium is not None
+    return views.is_mounted(status) is wanted
 
 
 def _holds(status: VMStatus, kind: ConditionType) -> bool:

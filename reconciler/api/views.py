@@ -11,7 +11,7 @@ import re
 from datetime import UTC, datetime
 
 from reconciler.api.media import JsonObject, encode
-from reconciler.model.inspection import HostFacts, VMLogs
+from reconciler.model.inspection import FieldView, HostFacts, VMLogs
 from reconciler.model.observed import Exit, Fault
 from reconciler.model.plan import PendingChange, Plan
 from reconciler.model.status import Condition, ConditionType, Truth, VMState, VMStatus
@@ -140,7 +140,25 @@ def condition(stated: Condition) -> JsonObject:
 
 def pending(change: PendingChange) -> JsonObject:
     """A field whose change waits for a restart."""
-    return {"field": change.field, "running": change.running, "wanted": change.wanted}
+    return {
+        "field": change.field,
+        "running": change.running,
+        "wanted": change.wanted,
+        "why": change.why or None,
+    }
+
+
+def explained(row: FieldView) -> JsonObject:
+    """One field of `explain`."""
+    return {
+        "field": row.field,
+        "manifest": row.manifest,
+        "launched": row.launched,
+        "now": row.now,
+        "reach": row.reach,
+        "how": row.how,
+        "pending": row.pending,
+    }
 
 
 def plan(made: Plan) -> JsonObject:
@@ -151,6 +169,7 @@ def plan(made: Plan) -> JsonObject:
         "pending": [pending(p) for p in made.pending],
         "blocked": fault(made.blocked) if made.blocked else None,
         "degraded": fault(made.degraded) if made.degraded else None,
+        "waiting": fault(made.waiting) if made.waiting else None,
     }
 
 
@@ -166,6 +185,7 @@ def last_exit(end: Exit) -> JsonObject:
         "message": end.message,
         "time": time(end.at),
         "generation": end.generation,
+        "crashBundle": f"crashes/{end.bundle}" if end.bundle else None,
     }
 
 

@@ -149,7 +149,7 @@ class Writer:
 
         status = self._controller.board.wait_for(task.name, over, task.timeout_s)
         if not over(status):
-            raise _unsettled(task, status, messages.UNSETTLED)
+            raise _unsettled(task, status, _still(status))
         if not task.goal.done(status):
             raise _failed(task, status, after)
         return status
@@ -164,6 +164,13 @@ def explanation(status: VMStatus) -> str:
     if ready and ready.status is not Truth.TRUE and ready.message:
         return ready.message
     return f"the VM is {status.state}"
+
+
+def _still(status: VMStatus | None) -> Text:
+    """That it is not done; and for what it waits, where that is not its own doing."""
+    ready = status.condition(ConditionType.READY) if status else None
+    waits = ready is not None and ready.reason == "WaitingForDependencies"
+    return messages.UNSETTLED + Text.same(f": {ready.message}") if ready and waits else messages.UNSETTLED
 
 
 def _version(wanted: Wanted) -> object:

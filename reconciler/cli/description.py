@@ -59,6 +59,8 @@ def _pending(vm: Answer) -> Iterator[str]:
 def _last_exit(vm: Answer) -> Iterator[str]:
     if end := vm["lastExit"]:
         yield _line("Last exit", f"{end['kind']} at {end['time']}: {end['message']}")
+        if end["crashBundle"]:
+            yield _line("Kept of it", f"vms/{vm['name']}/{end['crashBundle']} in the state directory")
     if vm["failures"]:
         yield _line("Failures in a row", vm["failures"])
     if vm["nextTryInSeconds"] is not None:

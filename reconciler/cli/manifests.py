@@ -71,6 +71,7 @@ def schema() -> None:
 def check(files: tuple[tuple[str, Path | None], ...]) -> Verdict:
     """Check these files: the name that messages use, and the path; None for standard input."""
     from reconciler.manifest.decode import decode
+    from reconciler.manifest.dependencies import settled
 
     vms: list[DesiredVM] = []
     problems: list[Problem] = []
@@ -83,7 +84,8 @@ def check(files: tuple[tuple[str, Path | None], ...]) -> Verdict:
         decoded = decode(data, shown)
         vms += decoded.vms
         problems += decoded.problems
-    return Verdict(len(files), tuple(vms), (*problems, *doubles(vms)))
+    in_order = settled({vm.name: vm for vm in vms}, {})
+    return Verdict(len(files), tuple(vms), (*problems, *doubles(vms), *in_order.problems))
 
 
 def doubles(vms: list[DesiredVM]) -> Iterator[Problem]:

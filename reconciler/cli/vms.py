@@ -57,6 +57,41 @@ def describe(name: str, **flags: str | None) -> None:
     put(describe_vm(Agent.of(load(flags, Host.current())).get(vm_path(name))["vm"]))
 
 
+@click.command(short_help="Show each field: manifest, launch, and what QEMU says now.")
+@click.argument("name")
+@click.option(
+    "-o", "--output", type=click.Choice(["table", "wide", "json", "yaml"]), default="table", show_default=True
+)
+@settings_options(OF_CLIENTS)
+def explain(name: str, output: str, **flags: str | None) -> None:
+    """Show every field of a VM: what its manifest says, what it was launched with, what QEMU says now.
+
+    LIVE tells how a change of the field reaches a VM that runs; `-o wide` says by what.
+    """
+    answer = Agent.of(load(flags, Host.current())).get(f"{vm_path(name)}/explain")
+    match output:
+        case "json":
+            put_json(answer["fields"])
+        case "yaml":
+            put_yaml(answer["fields"])
+        case _:
+            put_table(*explanation(answer["fields"], wide=output == "wide"))
+
+
+def explanation(fields: list[Answer], *, wide: bool) -> tuple[list[str], list[list[str]]]:
+    """The table of `explain`: its titles and its rows. A star is before a field that waits for a restart."""
+    titles = ["FIELD", "MANIFEST", "LAUNCHED", "NOW", "REACH", *(["BY"] if wide else [])]
+    rows = [
+        [
+            ("* " if row["pending"] else "") + row["field"],
+            *(row[column] or "-" for column in ("manifest", "launched", "now", "reach")),
+            *([row["how"]] if wide else []),
+        ]
+        for row in fields
+    ]
+    return titles, rows
+
+
 def _put(vms: list[Answer], whole: object, output: str) -> None:
     match output:
         case "json":

@@ -56,6 +56,33 @@ def stop(name: str, force: bool, **flags: str | None) -> None:
     say(f"{name}: stopped")
 
 
+@click.command(short_help="Give a VM a blank root disk.")
+@click.argument("name")
+@settings_options(OF_CLIENTS)
+def recreate(name: str, **flags: str | None) -> None:
+    """Stop NAME, set its root disk aside, and give it a blank one; if it shall run, it is started again.
+
+    It stays the same machine for its network (UUID, MAC addresses). The old disk is kept in the state directory, as
+    vms/NAME/replaced/TIME/root.qcow2, until you remove it.
+    """
+    with patience(f"{name}: not done yet; Ctrl-C ends the waiting, and the agent goes on"):
+        vm = _agent(flags).post(vm_path(name, "recreate"))["vm"]
+    say(f"{name}: has a blank root disk, and is {vm['status']}")
+
+
+@click.command(short_help="Give a VM that is off another name.")
+@click.argument("name")
+@click.argument("new_name")
+@settings_options(OF_CLIENTS)
+def rename(name: str, new_name: str, **flags: str | None) -> None:
+    """Let NAME, which has to be off, be NEW_NAME: its disks and its identity stay, and its manifest follows.
+
+    (Editing `metadata.name` by hand makes another VM with a new disk.)
+    """
+    _agent(flags).post(vm_path(name, "rename"), {"newName": new_name})
+    say(f"{name}: is called {new_name} now")
+
+
 @click.command(short_help="Bring back a VM that was set aside.")
 @click.argument("name")
 @settings_options(OF_CLIENTS)

@@ -25,6 +25,7 @@ from pathlib import Path
 
 from reconciler import __version__, assets, lock
 from reconciler.layout import ConsoleDir, Layout
+from reconciler.listeners import ListenError, listening
 from reconciler.model.console import Gateway
 from reconciler.model.errors import ConsoleError, StateError
 
@@ -36,8 +37,6 @@ END_TIMEOUT_S = 10.0
 PAUSE_S = 0.01
 BACKLOG = 64
 LINGER_S = 300.0
-
-_NO_IPV6 = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT}
 
 
 @dataclass(frozen=True)
@@ -133,7 +132,7 @@ class Services:
         assets.console()
         directory.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         with ExitStack() as stack:
-            listeners = [stack.enter_context(each) for each in _listening(self._setup.addresses, web_port)]
+            listeners = [stack.enter_context(each) for each in _listeners(self._setup.addresses, web_port)]
             child = self._spawn(web_port, [each.fileno() for each in listeners])
         self._wait_until_up(child, web_port)
         threading.Thread(target=_reap, args=(child, web_port), daemon=True).start()
@@ -198,42 +197,18 @@ def _reap(child: subprocess.Popen[bytes], web_port: int) -> None:
     log.info("noVNC on port %s: ended (pid %s, status %s)", web_port, child.pid, status)
 
 
-def _listening(addresses: Sequence[str], port: int) -> list[socket.socket]:
+def _listeners(addresses: Sequence[str], port: int) -> tuple[socket.socket, ...]:
     """Sockets that listen on this port at all of the addresses; ::1 may be missing. Raises ConsoleError."""
-    opened: list[socket.socket] = []
-    for address in addresses:
-        try:
-            opened.append(_listen(address, port))
-        except OSError as error:
-            if opened and error.errno in _NO_IPV6:
-                continue
-            for each in opened:
-                each.close()
-            raise _explained(address, port, error) from error
-    return opened
-
-
-def _listen(address: str, port: int) -> socket.socket:
-    family, kind, protocol, _, where = socket.getaddrinfo(
-        address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
-    listener = socket.socket(family, kind, protocol)
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        listener.bind(where)
-        listener.listen(BACKLOG)
-    except BaseException:
-        listener.close()
-        raise
-    return listener
+        return listening(addresses, port, BACKLOG)
+    except ListenError as error:
+        raise _explained(port, error) from error
 
 
-def _explained(address: str, port: int, error: OSError) -> ConsoleError:
+def _explained(port: int, error: ListenError) -> ConsoleError:
     if error.errno == errno.EADDRINUSE:
         return ConsoleError(
             f"port {port} is taken by another program (`ss -ltnp 'sport = :{port}'` names it); "
             "give another webPort"
         )
-    return ConsoleError(f"cannot listen on {address}, port {port}: {error.strerror or error}")
+    return ConsoleError(f"cannot listen on {error.address}, port {port}: {error.strerror}")

@@ -22,6 +22,7 @@ from reconciler.converge.reconcile import Reconciler
 from reconciler.converge.summarise import Context
 from reconciler.manifest.catalog import Catalog
 from reconciler.manifest.store import ManifestStore
+from reconciler.model.inspection import FieldView
 from reconciler.model.plan import Plan, Verdict, Wish
 from reconciler.model.status import ConditionType, Truth, VMState, VMStatus
 from reconciler.model.vm import Problem, Wanted
@@ -34,6 +35,8 @@ PURGE_EVERY_S = 3600.0
 ON_ITS_WAY = {VMState.STARTING, VMState.STOPPING}
 # The actions, the catalog and the firewall tell of these.
 QUIET = {ConditionType.RECONCILING, ConditionType.PRUNE_HELD, ConditionType.HOST_REACHABLE}
+# Off, or on still, since somebody wrote so.
+EXPECTED = {"WaitingForDependencies", "WaitingForDependents", "Expired"}
 
 
 @dataclass(frozen=True)
@@ -60,14 +63,14 @@ class Controller:
         self.board = parts.board
         self.manifests = Manifests(
             Tools(
-                parts.catalog,
-                parts.store,
-                parts.records,
-                parts.trash,
-                parts.ports,
-                parts.board,
-                parts.reconciler.observer.look_at_iso,
-                self.scan,
+                catalog=parts.catalog,
+                store=parts.store,
+                records=parts.records,
+                trash=parts.trash,
+                ports=parts.ports,
+                board=parts.board,
+                look_at_iso=parts.reconciler.observer.look_at_iso,
+                scan=self.scan,
             )
         )
         self._rounds = itertools.count(1)
@@ -140,6 +143,10 @@ class Controller:
         """What a round would do now, were this wanted of the VM. Raises nothing that a round would not."""
         return self._parts.reconciler.preview(name, wanted, wish)
 
+    def explain(self, name: str) -> tuple[FieldView, ...]:
+        """Every field of the VM: as its manifest has it, as it was launched, as QEMU says now."""
+        return self._parts.reconciler.explain(name, self.wanted(name))
+
     def confirm_prune(self, names: Sequence[str], *, dry_run: bool = False) -> tuple[str, ...]:
         """Let these held removals happen; returns those that were held, and are not any more."""
         if dry_run:
@@ -195,16 +202,20 @@ def _tell(before: VMStatus | None, now: VMStatus) -> None:
         on_its_way = c.type is ConditionType.READY and now.state in ON_ITS_WAY
         if (c.type, c.status, c.reason, c.message) in known or c.type in QUIET or on_its_way:
             continue
-        well = c.type is ConditionType.READY and c.status is Truth.TRUE
+        well = c.type is ConditionType.READY and (c.status is Truth.TRUE or c.reason in EXPECTED)
         log.log(logging.INFO if well else logging.WARNING, "%s: %s: %s", now.name, c.reason, c.message)
 
 
 def publisher(
-    board: Board, records: Records, hear: Callable[[VMStatus], None] = lambda _: None
+    board: Board,
+    records: Records,
+    hear: Callable[[VMStatus], None] = lambda _: None,
+    spread: Callable[[VMStatus | None, VMStatus], None] = lambda _before, _now: None,
 ) -> Callable[[VMStatus], None]:
     """What publishes a status: on the board, unless nothing is left of the VM; what is new in it, in the log.
 
-    `hear` is told before, so that whoever reads the board finds that it knows.
+    `hear` is told before, so that whoever reads the board finds that it knows; `spread` after, with what stood there
+    before, so that those whom it tells can read it.
     """
 
     def publish(status: VMStatus) -> None:
@@ -213,7 +224,9 @@ def publisher(
         if gone and not records.exists(status.name):
             board.drop(status.name)
         else:
-            _tell(board.get(status.name), status)
+            before = board.get(status.name)
+            _tell(before, status)
             board.publish(status)
+            spread(before, status)
 
     return publish

@@ -10,8 +10,10 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
+from reconciler.control import renaming
 from reconciler.control.board import Board
 from reconciler.converge.ports import VncPorts
 from reconciler.manifest.catalog import Catalog
@@ -106,6 +108,32 @@ class Manifests:
             self._tools.scan()
             return _decoded(text, file)
 
+    def adopt(
+        self,
+        name: str,
+        spec: Mapping[str, Value],
+        recorded: Callable[[DesiredVM], AbstractContextManager[None]],
+        *,
+        dry_run: bool = False,
+    ) -> DesiredVM:
+        """Make `<name>.yaml` for a VM that runs already; `recorded` writes its records, and undoes that on failure.
+
+        Raises as `create` does, or as `recorded`.
+        """
+        with self._one_at_a_time:
+            self._tools.scan()
+            self._must_be_free(name)
+            if isinstance(port := spec.get("vncPort"), int):
+                self._must_be_unclaimed(name, port)
+            file, text = f"{name}.yaml", render_new(name, spec)
+            vm = _decoded(text, file)
+            if dry_run:
+                return vm
+            with recorded(vm):
+                self._tools.store.create(file, text)
+            self._tools.scan()
+            return vm
+
     def remove(self, name: str, *, discard: bool, expect: Expect = None, dry_run: bool = False) -> Removal:
         """Take the VM's manifest away for good, and with it the VM; `discard`: its disks too.
 
@@ -129,6 +157,25 @@ class Manifests:
             if not dry_run:
                 self._remove(vm, has_manifest=has_manifest, discard=discard)
             return Removal(vm, discard, asked=True)
+
+    def rename(self, name: str, new: str, *, expect: Expect = None, dry_run: bool = False) -> DesiredVM:
+        """Give a VM that is off another name; disks, identity and the manifest's file go with it.
+
+        Raises StateError where that cannot be, with what to do first; ConflictError where the name is taken;
+        ManifestError, PreconditionError or OSError.
+        """
+        tools = self._tools
+        with self._one_at_a_time:
+            tools.scan()
+            vm = self._renameable(name, expect)
+            self._must_be_free(new)
+            if dry_run:
+                return tools.store.rename(vm.source, name, new, dry_run=True)
+            renamed = renaming.rename(tools.store, tools.records, vm, new)
+            tools.scan()
+            renaming.complete(tools.catalog, tools.records, tools.ports, name, new)
+            log.info("%s: is called %s now", name, new)
+            return renamed
 
     def restore(self, name: str, *, dry_run: bool = False) -> None:
         """Bring back the VM of this name that was set aside last: its disks, its identity and its manifest.
@@ -159,7 +206,10 @@ class Manifests:
             self._tools.scan()
 
     def finish(self) -> None:
-        """Go on with the removals that an agent died over, before any VM is looked at."""
+        """Go on with the removals and renamings that an agent died over, before any VM is looked at."""
+        tools = self._tools
+        if renaming.finish(tools.catalog, tools.store, tools.records, tools.ports):
+            tools.scan()
         for name, tombstone in self._tools.catalog.unfinished().items():
             wanted = self._tools.catalog.wanted(name)
             if not isinstance(wanted, DesiredVM):
@@ -211,6 +261,25 @@ class Manifests:
         except BaseException:
             catalog.withdraw(vm.name)
             raise
+
+    def _renameable(self, name: str, expect: Expect) -> DesiredVM:
+        """The VM, if it may get another name now. Raises StateError, ManifestError or PreconditionError."""
+        catalog = self._tools.catalog
+        wanted = catalog.wanted(name)
+        if not isinstance(wanted, DesiredVM) or name in catalog.held():
+            raise StateError(f"{name}: no manifest describes this VM")
+        if wrong := catalog.problems_of(name):
+            raise ManifestError(wrong)
+        if expect is not None and wanted.generation not in expect:
+            raise PreconditionError(f"{name} is not as you have seen it", wanted.generation)
+        lifecycle = self._tools.records.lifecycle(name)
+        if wanted.spec.state is not PowerState.STOPPED or (lifecycle and lifecycle.launch):
+            raise StateError(f"{name}: only a VM that is off can be renamed: `reconciler stop {name}` first")
+        if later := catalog.dependents(name):
+            raise StateError(
+                f"{name}: named in spec.dependsOn of {', '.join(later)}: take it out there first"
+            )
+        return wanted
 
     def _orphan(self, name: str) -> DesiredVM:
         """A VM without a manifest, as its launch describes it, if it runs. Raises StateError where there is none."""

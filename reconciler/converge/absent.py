@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from reconciler.converge import policy
-from reconciler.converge.running import shrink
-from reconciler.model.observed import Disk, Exit, ExitKind, Fault, Gone, LaunchRecord, Lifecycle, ObservedVM
+from reconciler.converge import disks, ends, expiry, policy
+from reconciler.model.observed import Exit, ExitKind, Fault, Gone, LaunchRecord, Lifecycle, ObservedVM
 from reconciler.model.plan import (
     Action,
     CleanUp,
@@ -17,15 +16,16 @@ from reconciler.model.plan import (
     CreateDisk,
     CreateIdentity,
     Discard,
-    GrowDisk,
     Launch,
     Plan,
     Remember,
+    ReplaceDisk,
     SetAside,
     Wish,
 )
-from reconciler.model.vm import GIB, DeletionPolicy, DesiredVM, PowerState, Removal, Wanted
+from reconciler.model.vm import DeletionPolicy, DesiredVM, PowerState, Removal, Wanted
 
+RENEWAL = "a new root disk was asked for"
 LOOK_AGAIN_BLOCKED_S = 30.0  # what blocks is often a file that somebody is still copying
 
 
@@ -38,9 +38,17 @@ def gone(process: Gone, wanted: Wanted, seen: ObservedVM, wish: Wish | None) -> 
         case Removal(last=last, discard=discard, cause=cause):
             if discard or last.spec.deletion_policy is DeletionPolicy.DELETE:
                 return Plan(seen.name, (Discard(cause),))
-            return Plan(seen.name, (SetAside(cause, last),))
+            return _set_aside(last, cause, seen)
         case DesiredVM() as desired:
             return _off(desired, seen, wish)
+
+
+def _set_aside(last: DesiredVM, cause: str, seen: ObservedVM) -> Plan:
+    """With its disk: who restores it wants that one, and no blank one that was asked for before."""
+    kept: tuple[Action, ...] = ()
+    if seen.lifecycle.renew:
+        kept = (Remember("its root disk is set aside with it", replace(seen.lifecycle, renew=False)),)
+    return Plan(seen.name, (*kept, SetAside(cause, last)))
 
 
 def note_end(
@@ -53,47 +61,30 @@ def note_end(
             seen.name, (Remember("no QEMU came of the last intent", memory), CleanUp("nothing started"))
         )
     stop = seen.lifecycle.stop
-    rebooted = record.process.boot_id != seen.boot_id
-    kind = _end_kind(record, seen)
-    words = stop.cause if stop else _how_it_vanished(process, rebooted=rebooted)
+    kind = ends.kind(process, record, seen)
+    words = stop.cause if stop else ends.words(process, kind, rebooted=ends.rebooted(record, seen))
     asked = kind is ExitKind.STOPPED or wish is Wish.START
     ran_s = seen.now_s - record.requested_s
     generation, spec = record.generation, record.spec
     if isinstance(wanted, DesiredVM):
         generation, spec = wanted.generation, wanted.spec
+    kept = ends.bundle(process, record, seen, kind, words) if kind in policy.FAILURES else None
+    end = Exit(kind, generation, words, seen.utc, seen.now_s, seen.boot_id, kept.bundle if kept else None)
     memory = Lifecycle(
-        last_exit=Exit(kind, generation, words, seen.utc, seen.now_s, seen.boot_id),
+        last_exit=end,
         unanswered=not asked,
         failures=0 if asked else policy.failures_after(spec, kind, seen.lifecycle.failures, ran_s),
+        renew=seen.lifecycle.renew,
+        started_at=expiry.to_remember(seen),
     )
-    return Plan(
-        seen.name, (Remember(f"QEMU is gone: {words}", memory), CleanUp("QEMU is gone", record.process))
-    )
-
-
-def _end_kind(record: LaunchRecord, seen: ObservedVM) -> ExitKind:
-    if seen.lifecycle.stop:
-        return seen.lifecycle.stop.ends_as
-    if record.process and record.process.boot_id != seen.boot_id:
-        return ExitKind.STOPPED
-    return ExitKind.CRASHED if record.guest_ran else ExitKind.START_FAILED
-
-
-def _how_it_vanished(process: Gone, *, rebooted: bool) -> str:
-    if rebooted:
-        return "the host was booted"
-    match process.exit_status:
-        case None:
-            how = "QEMU vanished"
-        case status if status < 0:
-            how = f"QEMU was ended by signal {-status}"
-        case status:
-            how = f"QEMU ended by itself with exit status {status}"
-    return f"{how}: {process.last_words}" if process.last_words else how
+    note = Remember(f"QEMU is gone: {words}", memory)
+    return Plan(seen.name, (*([kept] if kept else []), note, CleanUp("QEMU is gone", record.process)))
 
 
 def _off(desired: DesiredVM, seen: ObservedVM, wish: Wish | None) -> Plan:
     """A VM that does not run: answer its last end, wait, or start."""
+    if seen.lifecycle.renew:
+        return _renew(desired, seen)
     actions: list[Action] = []
     if cause := _why_forget(desired, seen, wish):
         memory = replace(seen.lifecycle, unanswered=False, failures=0)
@@ -101,9 +92,21 @@ def _off(desired: DesiredVM, seen: ObservedVM, wish: Wish | None) -> Plan:
         seen = replace(seen, lifecycle=memory)
     if desired.spec.state is PowerState.STOPPED or policy.stays_off(desired.spec, seen):
         return Plan(seen.name, tuple(actions))
+    if over := expiry.expired(desired.spec, seen):
+        return Plan(seen.name, tuple(actions), waiting=over)
     if (wait_s := policy.wait_s(seen)) > 0:
         return Plan(seen.name, tuple(actions), look_again_s=wait_s)
+    if seen.waits_for:
+        first = Fault("WaitingForDependencies", f"it is started after {'; '.join(seen.waits_for)}")
+        return Plan(seen.name, tuple(actions), waiting=first, look_again_s=LOOK_AGAIN_BLOCKED_S)
     return _start(desired, seen, actions)
+
+
+def _renew(desired: DesiredVM, seen: ObservedVM) -> Plan:
+    """The old disk aside, a blank one in its place; what ended the VM before is no matter any more."""
+    memory = replace(seen.lifecycle, renew=False, unanswered=False, failures=0)
+    create = CreateDisk(RENEWAL, desired.spec.disk_size_gib)
+    return Plan(seen.name, (ReplaceDisk(RENEWAL), create, Remember("the VM has a new root disk", memory)))
 
 
 def _why_forget(desired: DesiredVM, seen: ObservedVM, wish: Wish | None) -> str | None:
@@ -120,27 +123,11 @@ def _why_forget(desired: DesiredVM, seen: ObservedVM, wish: Wish | None) -> str 
 
 def _start(desired: DesiredVM, seen: ObservedVM, actions: list[Action]) -> Plan:
     cause = "the manifest says running"
-    fault = next((f for f in (_disk_fault(seen), seen.medium) if isinstance(f, Fault)), None)
+    fault = next((f for f in (disks.fault(desired, seen), seen.medium) if isinstance(f, Fault)), None)
     if fault:
         return Plan(seen.name, tuple(actions), blocked=fault, look_again_s=LOOK_AGAIN_BLOCKED_S)
     if seen.identity is None:
         actions.append(CreateIdentity("it has none yet"))
-    match seen.disk:
-        case None:
-            actions.append(CreateDisk("it has none yet", desired.spec.disk_size_gib))
-        case Disk(virtual_size_bytes=size) if size < desired.spec.disk_size_gib * GIB:
-            actions.append(GrowDisk("the manifest wants a larger disk", desired.spec.disk_size_gib))
+    actions += disks.to_make(desired, seen)
     actions += [Launch(cause, desired), Continue(cause)]
-    return Plan(seen.name, tuple(actions), blocked=shrink(desired, seen))
-
-
-def _disk_fault(seen: ObservedVM) -> Fault | None:
-    """A disk that must not be used; or one that is gone, of a VM that had run from it: no blank one takes its place."""
-    if isinstance(seen.disk, Fault):
-        return seen.disk
-    if seen.disk is None and seen.lifecycle.last_exit:
-        remedy = (
-            f"put it back, or, to begin anew, remove the directory vms/{seen.name} of the state directory"
-        )
-        return Fault("DiskMissing", f"the root disk of a VM that has run is not there: {remedy}")
-    return None
+    return Plan(seen.name, tuple(actions), blocked=disks.shrink(desired, seen))

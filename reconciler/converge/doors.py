@@ -9,10 +9,13 @@ from pathlib import Path
 from reconciler.clock import Clock
 from reconciler.converge.ports import VncPorts
 from reconciler.layout import Layout
+from reconciler.model.observed import LaunchRecord
 from reconciler.network.firewall import Firewall
+from reconciler.qemu import foreign
+from reconciler.qemu.answers import Execute
 from reconciler.qemu.exits import ExitWatch
 from reconciler.qemu.images import Images
-from reconciler.qemu.monitor import Monitors
+from reconciler.qemu.monitor import TIMEOUT_S, Monitors
 from reconciler.qemu.process import Processes
 from reconciler.storage.records import Records
 from reconciler.storage.trash import Trash
@@ -33,3 +36,11 @@ class Doors:
     firewall: Firewall
     clock: Clock
     iso_roots: Sequence[Path]
+
+    def session(self, name: str, record: LaunchRecord, timeout_s: float = TIMEOUT_S) -> Execute:
+        """QMP with the QEMU of this record; one that was imported is spoken to by its own names, and it alone."""
+        path = self.layout.sockets(record.uuid).qmp
+        if record.foreign is None or record.process is None:
+            return self.monitors.session(name, path, timeout_s)
+        execute = self.monitors.session(name, path, timeout_s, record.process.pid)
+        return foreign.translated(execute, record.foreign, record.uuid)

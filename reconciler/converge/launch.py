@@ -16,12 +16,13 @@ from pathlib import Path
 
 from reconciler.clock import timestamp
 from reconciler.converge.accelerator import Accelerator
+from reconciler.converge.adjust import with_mac
 from reconciler.converge.doors import Doors
 from reconciler.layout import VMDir
 from reconciler.model.errors import StateError
 from reconciler.model.observed import Identity, LaunchRecord, Lifecycle, ProcessHandle
 from reconciler.model.vm import Accel, DesiredVM
-from reconciler.qemu import isos, sockets
+from reconciler.qemu import isos, pluggable, sockets
 from reconciler.qemu.accel import kvm_groups
 from reconciler.qemu.command_line import command_line
 from reconciler.qemu.machine import IsoFd, Machine
@@ -57,7 +58,7 @@ class Launcher:
         self.doors.firewall.keep()
         with contextlib.ExitStack() as opened:
             try:
-                identity = self._with_port(desired, identity, port)
+                identity = self._fit(desired, identity, port)
                 machine = self._machine(desired, identity, accel, port, opened)
                 intent = self._intent(desired, machine)
                 lifecycle = self._declare(desired.name, intent)
@@ -72,12 +73,15 @@ class Launcher:
         self.doors.records.save_lifecycle(desired.name, replace(lifecycle, launch=record))
         self.checkpoint(LaunchStep.RECORDED)
 
-    def _with_port(self, desired: DesiredVM, identity: Identity, port: int) -> Identity:
-        """The identity, with a port that was chosen just now made durable in it."""
-        if desired.spec.vnc_port is not None or identity.vnc_port == port:
-            return identity
-        identity = replace(identity, vnc_port=port)
-        self.doors.records.save_identity(desired.name, identity)
+    def _fit(self, desired: DesiredVM, before: Identity, port: int) -> Identity:
+        """The identity, with all that this launch needs made durable in it: a VNC port, slots, MAC addresses."""
+        identity = with_mac(pluggable.with_ports(before, desired.spec), pluggable.wanted_ids(desired.spec))
+        if desired.spec.vnc_port is None:
+            identity = replace(identity, vnc_port=port)
+        if identity.started_at is None:
+            identity = replace(identity, started_at=timestamp(self.doors.clock.utc()))
+        if identity != before:
+            self.doors.records.save_identity(desired.name, identity)
         return identity
 
     def _machine(
@@ -96,6 +100,10 @@ class Launcher:
             serial_log_fd=_open(home.serial_log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, opened),
             sockets=opened.enter_context(sockets.listening(directory)),
             iso=self._iso(desired, opened),
+            data_disk_fds={
+                disk.name: opened.enter_context(self.doors.images.opened(home.data_disk(disk.name)))
+                for disk in desired.spec.disks
+            },
         )
 
     def _link(self, name: str, directory: Path) -> None:

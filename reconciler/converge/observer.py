@@ -6,10 +6,12 @@ puts its name on the queue. Next: `reconciler.model.observed` for what a look gi
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from reconciler.clock import timestamp
 from reconciler.converge.doors import Doors
+from reconciler.converge.order import Order
 from reconciler.model.errors import ImageError, QemuError, QmpLostError, QmpTimeoutError, StateError
 from reconciler.model.observed import (
     Alive,
@@ -26,7 +28,7 @@ from reconciler.model.observed import (
     Unknown,
 )
 from reconciler.model.vm import DesiredVM, Wanted
-from reconciler.qemu import isos, view
+from reconciler.qemu import guest_agent, isos, view
 from reconciler.qemu.process import ProcessState
 from reconciler.storage import logs
 
@@ -45,6 +47,7 @@ class Observer:
     """
 
     doors: Doors
+    order: Order
     mute: set[str] = field(default_factory=set)
 
     def observe(self, name: str, wanted: Wanted) -> ObservedVM:
@@ -67,10 +70,14 @@ class Observer:
             boot_id=self.doors.clock.boot_id,
             identity=identity,
             lifecycle=lifecycle or Lifecycle(),
-            process=process,
-            disk=self._disk(name) if isinstance(wanted, DesiredVM) else None,
+            process=self._with_cpus(process, wanted, lifecycle),
+            disk=self._disk(self.doors.layout.vm(name).disk) if isinstance(wanted, DesiredVM) else None,
+            data_disks=self._data_disks(name, wanted),
+            vnc_offer=self.doors.ports.standing(name),
             medium=self._medium(wanted),
             serial_log_bytes=logs.size(self.doors.layout.vm(name).serial_log),
+            waits_for=self.order.waits_for(wanted),
+            needed_by=self.order.needed_by(name),
             exposed=self.doors.firewall.gap(),
         )
 
@@ -85,7 +92,7 @@ class Observer:
             return handle
         if handle is None or handle.boot_id != self.doors.clock.boot_id:
             return Gone()
-        return self._state(name, handle, identity or record)
+        return self._state(name, handle, record)
 
     def _unrecorded(self, identity: Identity) -> Process:
         """A VM of which nothing is remembered; before its first start that is so, and later it was lost."""
@@ -104,10 +111,10 @@ class Observer:
             return Unknown("TwoProcesses", f"several QEMUs bear its UUID (pids {pids}); end all but one")
         return found[0] if found else None
 
-    def _state(self, name: str, handle: ProcessHandle, identity: Identity | LaunchRecord) -> Process:
+    def _state(self, name: str, handle: ProcessHandle, record: LaunchRecord) -> Process:
         match self.doors.processes.state(handle):
             case ProcessState.DEAD:
-                return Gone(self.doors.processes.reap(handle), self._last_words(name))
+                return self._gone(name, handle)
             case ProcessState.STOPPED:
                 self.doors.exits.watch(name, handle)
                 remedy = f"`kill -CONT {handle.pid}` lets it go on"
@@ -116,28 +123,53 @@ class Observer:
                 )
             case ProcessState.RUNNING:
                 self.doors.exits.watch(name, handle)
-                return self._ask(name, handle, identity.uuid)
+                return self._ask(name, handle, record)
 
-    def _ask(self, name: str, handle: ProcessHandle, uuid: str) -> Process:
-        path = self.doors.layout.sockets(uuid).qmp
+    def _ask(self, name: str, handle: ProcessHandle, record: LaunchRecord) -> Process:
         timeout_s = MUTE_TIMEOUT_S if name in self.mute else QMP_TIMEOUT_S
         try:
-            seen = view.observe(self.doors.monitors.session(name, path, timeout_s), uuid)
+            seen = view.observe(
+                self.doors.session(name, record, timeout_s), record.uuid, deep=record.guest_ran
+            )
             self.mute.discard(name)
-            return Alive(handle, seen)
+            return Alive(handle, replace(seen, shutdown_reason=self.doors.monitors.shutdown_reason(name)))
         except QemuError as error:
             if isinstance(error, QmpTimeoutError):
                 self.mute.add(name)
             grace_s = LAST_BREATH_S if isinstance(error, QmpLostError) else 0.0
             if self.doors.processes.ends_within(handle, grace_s):
-                return Gone(self.doors.processes.reap(handle), self._last_words(name))
+                return self._gone(name, handle)
             remedy = f"if it stays so, `kill {handle.pid}` ends it, and the manifest decides"
             return Unknown(
                 error.reason, f"QEMU (pid {handle.pid}) does not answer: {error}; {remedy}", handle
             )
 
-    def _disk(self, name: str) -> Disk | Fault | None:
-        path = self.doors.layout.vm(name).disk
+    def _with_cpus(self, process: Process, wanted: Wanted, lifecycle: Lifecycle | None) -> Process:
+        """Where the guest uses, or shall use, fewer cores than it has, only its own agent knows how many."""
+        record = lifecycle.launch if lifecycle else None
+        match process, wanted:
+            case Alive(qemu=qemu), DesiredVM(spec=spec) if (
+                record and qemu.hardware and qemu.hardware.agent_open
+            ):
+                if spec.cpu_cores >= qemu.hardware.cpus and "cpus" not in record.told:
+                    return process
+                try:
+                    online = guest_agent.online_cpus(self.doors.layout.sockets(record.uuid).guest_agent)
+                except QemuError:
+                    return process
+                hardware = replace(qemu.hardware, cpus_online=online)
+                return replace(process, qemu=replace(qemu, hardware=hardware))
+        return process
+
+    def _gone(self, name: str, handle: ProcessHandle) -> Gone:
+        status = self.doors.processes.reap(handle)
+        return Gone(status, self._last_words(name), self.doors.monitors.last_reason(name))
+
+    def _data_disks(self, name: str, wanted: Wanted) -> dict[str, Disk | Fault | None]:
+        disks = wanted.spec.disks if isinstance(wanted, DesiredVM) else ()
+        return {disk.name: self._disk(self.doors.layout.vm(name).data_disk(disk.name)) for disk in disks}
+
+    def _disk(self, path: Path) -> Disk | Fault | None:
         try:
             if not path.exists():
                 return None

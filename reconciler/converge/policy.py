@@ -13,6 +13,7 @@ BACKOFF_MAX_S = 300.0
 HEALTHY_AFTER_S = 600.0  # a run this long makes the failures before it forgotten
 
 FAILURES = frozenset({ExitKind.CRASHED, ExitKind.GUEST_PANICKED, ExitKind.START_FAILED})
+UNWANTED = FAILURES | {ExitKind.HOST_QUIT}  # nobody who may decide about the VM asked for these ends
 
 
 def backoff_s(failures: int) -> float:
@@ -28,7 +29,7 @@ def latched(spec: VMSpec, kind: ExitKind) -> bool:
         case RestartPolicy.ALWAYS:
             return False
         case RestartPolicy.ON_FAILURE:
-            return kind not in FAILURES
+            return kind not in UNWANTED
         case RestartPolicy.NEVER:
             return True
 

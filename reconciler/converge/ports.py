@@ -19,11 +19,17 @@ VNC_HOST = "127.0.0.1"
 class VncPorts:
     """The book of ports of one agent, shared by its workers.
 
-    `claims` gives, for each port that manifests name, the VMs that name it.
+    `claims` gives, for each port that manifests name, the VMs that name it; `look` is told of a VM that holds a port
+    which another wants, and may have to move.
     """
 
-    def __init__(self, claims: Callable[[], Mapping[int, tuple[str, ...]]]) -> None:
+    def __init__(
+        self,
+        claims: Callable[[], Mapping[int, tuple[str, ...]]],
+        look: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._claims = claims
+        self._look = look
         self._lock = threading.Lock()
         self._held: dict[int, str] = {}
         self._chosen: dict[str, int] = {}
@@ -43,14 +49,41 @@ class VncPorts:
         """
         with self._lock:
             port = self._choose(name) if claimed is None else claimed
-            holder = self._held.get(port, name)
-            if holder != name:
-                raise PortConflictError(
-                    f"spec.vncPort: {port} is held by the running VM {holder!r}; write another port, or stop that VM"
-                )
+            self._check(name, port)
             self._drop(name)
             self._held[port] = name
             return port
+
+    def take_as_well(self, name: str, port: int) -> None:
+        """Hold a second port, for a screen that moves. Raises PortConflictError."""
+        with self._lock:
+            self._check(name, port)
+            self._held[port] = name
+
+    def let_go(self, name: str, port: int) -> None:
+        """Give back just this port."""
+        with self._lock:
+            if self._held.get(port) == name:
+                del self._held[port]
+
+    def is_in_the_way(self, name: str, port: int | None) -> bool:
+        """Whether the port that this VM holds is claimed by another's manifest, and not by its own."""
+        claimants = () if port is None else self._claims().get(port, ())
+        return bool(claimants) and name not in claimants
+
+    def standing(self, name: str) -> int | None:
+        """The port of a running VM whose manifest names none: what it holds, or another where a manifest claims that.
+
+        None: it holds none.
+        """
+        with self._lock:
+            held = next((port for port, holder in self._held.items() if holder == name), None)
+            if held is None or set(self._claims().get(held, ())) <= {name}:
+                return held
+            try:
+                return self._free_for(name)
+            except PortConflictError:
+                return held
 
     def offer(self, name: str) -> int:
         """The lowest port that nobody claims, holds or was given, for `name`. Raises PortConflictError."""
@@ -76,6 +109,17 @@ class VncPorts:
         with self._lock:
             self._drop(name)
             self._chosen.pop(name, None)
+
+    def _check(self, name: str, port: int) -> None:
+        """Raise PortConflictError where another VM holds the port; one that may have to move is looked at."""
+        holder = self._held.get(port, name)
+        if holder == name:
+            return
+        if holder not in self._claims().get(port, ()):
+            self._look(holder)
+        raise PortConflictError(
+            f"spec.vncPort: {port} is held by the running VM {holder!r}; write another port, or stop that VM"
+        )
 
     def _drop(self, name: str) -> None:
         self._held = {port: holder for port, holder in self._held.items() if holder != name}

@@ -15,13 +15,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from reconciler.converge.executor import Executor
+from reconciler.converge.explain import explain
 from reconciler.converge.observer import Observer
 from reconciler.converge.planner import make_plan
 from reconciler.converge.summarise import Context, summarise
+from reconciler.model.inspection import FieldView
 from reconciler.model.observed import Gone
 from reconciler.model.plan import Continue, Outcome, Plan, Remember, Verdict, Wish
 from reconciler.model.status import VMStatus
-from reconciler.model.vm import Wanted
+from reconciler.model.vm import DesiredVM, Wanted
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +54,10 @@ class Reconciler:
         """What a round would do now, were this wanted; nothing is done."""
         return make_plan(wanted, self.observer.observe(name, wanted), wish)
 
+    def explain(self, name: str, wanted: Wanted) -> tuple[FieldView, ...]:
+        """Every field of the VM: as its manifest has it, as it was launched, as QEMU says now."""
+        return explain(wanted if isinstance(wanted, DesiredVM) else None, self.observer.observe(name, wanted))
+
     def _verdict(self, plan: Plan, outcome: Outcome, retry_s: float) -> Verdict:
         if isinstance(outcome.failed, Continue):
             return Verdict(0.0, failed=False)
@@ -60,11 +66,12 @@ class Reconciler:
         if plan.actions:
             return Verdict(0.0, failed=False)
         resync_s = self.resync_s * random.uniform(0.9, 1.1)  # noqa: S311 - so that not all fall on one second
-        return Verdict(min(plan.look_again_s or resync_s, resync_s), failed=False)
+        due_s = [s for s in (plan.look_again_s, plan.later_s, resync_s) if s is not None]
+        return Verdict(min(due_s), failed=False)
 
 
 def _tell(plan: Plan, outcome: Outcome) -> None:
-    for action in plan.actions[: outcome.done]:
+    for action in outcome.done:
         level = logging.DEBUG if isinstance(action, Remember) else logging.INFO
         log.log(level, "%s: %s", plan.name, action.render())
     if outcome.failed and outcome.fault:

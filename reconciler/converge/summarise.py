@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from reconciler.converge import policy
-from reconciler.model.observed import Alive, Disk, ExitKind, Fault, Gone, Medium, ObservedVM, Unknown
-from reconciler.model.plan import Continue, Launch, Outcome, Plan, Remember
+from reconciler.model.observed import Alive, Disk, Fault, Gone, Medium, ObservedVM, Unknown
+from reconciler.model.plan import Continue, Launch, Outcome, Plan, Remember, ReplaceDisk
 from reconciler.model.status import Condition, ConditionType, Truth, VMState, VMStatus
 from reconciler.model.vm import DesiredVM, PowerState, Problem, Removal, Wanted
 
@@ -64,9 +64,12 @@ def summarise(wanted: Wanted, seen: ObservedVM, plan: Plan, outcome: Outcome, co
         next_try_in_s=_next_try_s(state, plan, outcome, context),
         medium_inserted=_medium_inserted(seen),
         observed_generation=desired.generation if desired and settled else previous_generation,
+        acting=bool(plan.actions) and outcome.fault is None,
         settled=settled,
         plan=plan.render(),
         round=context.round,
+        renews=seen.lifecycle.renew
+        or any(isinstance(a, Remember) and a.lifecycle.renew for a in plan.actions),
     )
 
 
@@ -101,10 +104,12 @@ def _state_gone(wanted: Wanted, seen: ObservedVM, plan: Plan, outcome: Outcome) 
         return VMState.STOPPED
     if outcome.fault and not isinstance(outcome.failed, Continue):
         return VMState.FAILED  # what came of a QEMU that was started, the next round sees
-    if any(isinstance(a, Launch | Continue) for a in plan.actions):
+    if any(isinstance(a, Launch | Continue | ReplaceDisk) for a in plan.actions):
         return VMState.STARTING
+    if plan.waiting:
+        return VMState.STOPPED
     last = seen.lifecycle.last_exit
-    went_off = policy.stays_off(wanted.spec, seen) and last and last.kind is ExitKind.GUEST_SHUTDOWN
+    went_off = policy.stays_off(wanted.spec, seen) and last and last.kind not in policy.FAILURES
     return VMState.STOPPED if went_off else VMState.FAILED
 
 
@@ -142,7 +147,8 @@ def _conditions(
     yield _ready(wanted, seen, plan, outcome, state)
     waits = plan.look_again_s is not None and not plan.blocked
     if plan.actions or waits:
-        message = plan.actions[-1].cause if plan.actions else "waiting"
+        idle = plan.waiting.message if plan.waiting else "waiting"
+        message = plan.actions[-1].cause if plan.actions else idle
         yield _Said(ConditionType.RECONCILING, Truth.TRUE, "Progressing", message)
     if context.problems:
         message = "; ".join(str(p) for p in context.problems)
@@ -185,8 +191,8 @@ def _ready(wanted: Wanted, seen: ObservedVM, plan: Plan, outcome: Outcome, state
 def _why_not(desired: DesiredVM, seen: ObservedVM, plan: Plan, state: VMState) -> tuple[str, str]:
     """Reason and message for a VM that is not as its manifest says."""
     last = seen.lifecycle.last_exit
-    if plan.blocked:
-        return plan.blocked.reason, plan.blocked.message
+    if stated := plan.blocked or plan.waiting:
+        return stated.reason, stated.message
     if last and seen.lifecycle.unanswered and state in {VMState.STOPPED, VMState.FAILED}:
         if policy.stays_off(desired.spec, seen):
             how = f"restartPolicy is {desired.spec.restart_policy}; start it, or edit its manifest"

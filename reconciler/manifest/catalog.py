@@ -29,9 +29,11 @@ from reconciler.manifest.holdings import (
     entombed,
     fold,
     forgotten,
+    in_order,
     next_look_s,
     resumed,
     withdrawn,
+    without,
 )
 from reconciler.manifest.notices import held_fault
 from reconciler.manifest.scan import Scanner
@@ -63,6 +65,7 @@ class _View:
     held: Mapping[str, Fault]
     problems: tuple[Problem, ...] = ()
     problems_of: Mapping[str, tuple[Problem, ...]] | None = None
+    dependents: Mapping[str, tuple[str, ...]] | None = None
 
 
 class Catalog:
@@ -135,6 +138,11 @@ class Catalog:
                 self._learnt = None  # a manifest that took the name meanwhile counts from now on
             self._replace_holdings(forgotten(self._view.holdings, name))
 
+    def renamed(self, old: str) -> None:
+        """A VM has another name now: the old one was nobody's removal, and is forgotten. Raises StateError."""
+        with self._lock:
+            self._replace_holdings(without(self._view.holdings, old))
+
     # ---- deletions that somebody asked for ------------------------------------------------------
 
     def entomb(self, vm: DesiredVM, *, discard: bool, stamp: str = "") -> None:
@@ -158,6 +166,10 @@ class Catalog:
         """The VMs that an agent was about to delete, and whose manifests may be there still."""
         holdings = self._view.holdings
         return {name: holdings.tombstones[name] for name in holdings.unfinished}
+
+    def dependents(self, name: str) -> tuple[str, ...]:
+        """The VMs that are to be started after this one."""
+        return (self._view.dependents or {}).get(name, ())
 
     def vnc_claims(self) -> dict[int, tuple[str, ...]]:
         """The VNC ports that manifests name, with the VMs that they name them for."""
@@ -205,7 +217,17 @@ def _view(holdings: Holdings, problems: tuple[Problem, ...]) -> _View:
     for problem in problems:
         for name in names_in.get(problem.file, ()):
             by_name[name].append(problem)
-    return _View(holdings, held, problems, {name: tuple(found) for name, found in by_name.items()})
+    told = {name: tuple(found) for name, found in by_name.items()}
+    return _View(holdings, held, problems, told, _dependents(holdings))
+
+
+def _dependents(holdings: Holdings) -> dict[str, tuple[str, ...]]:
+    """For each VM that is named, those that are to be started after it."""
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for name, entry in holdings.entries.items():
+        for before in entry.last.spec.depends_on:
+            found[before].append(name)
+    return {name: tuple(later) for name, later in found.items()}
 
 
 def _names_in(holdings: Holdings) -> dict[str, set[str]]:
@@ -224,7 +246,8 @@ def _problems(scan: Scan, before: Holdings) -> tuple[Problem, ...]:
                 found += problems
             case Unreadable(problem=problem):
                 found.append(problem)
-    return (*found, *contested(claims_of(scan, before.files)))
+    claims = claims_of(scan, before.files)
+    return (*found, *contested(claims), *in_order(before, claims).problems)
 
 
 def _differences(before: _View, after: _View) -> frozenset[str]:

@@ -64,10 +64,15 @@ def without(data: bytes, file: str, name: str) -> bytes | None:
     return edited
 
 
-def render_new(name: str, spec: Mapping[str, Value]) -> str:
+def render_new(name: str, spec: Mapping[str, Value], labels: Mapping[str, str] | None = None) -> str:
     """A fresh manifest, as a person would write it."""
     lines = [_MODELINE, "apiVersion: reconciler/v1", "kind: VirtualMachine", "metadata:"]
     lines.append(f"  name: {render(name, flow=False)}")
+    if labels:
+        lines.append("  labels:")
+        lines += (
+            f"    {render(key, flow=False)}: {render(text, flow=False)}" for key, text in labels.items()
+        )
     if spec:
         lines.append("spec:")
         lines += (f"  {key}: {render(value, flow=False)}" for key, value in spec.items())

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from reconciler.manifest.claims import Claim, Claims, FileMemory, claims_of
 from reconciler.manifest.departures import Departure, Entry, Hold, HoldReason, Judgement, Rules, judge
+from reconciler.manifest.dependencies import Settled, settled
 from reconciler.manifest.seen import RootState, Scan
 from reconciler.model.vm import DesiredVM, Removal, Wanted
 
@@ -122,6 +123,11 @@ def forgotten(holdings: Holdings, name: str) -> Holdings:
     return replace(holdings, entries=entries, tombstones=tombstones)
 
 
+def without(holdings: Holdings, name: str) -> Holdings:
+    """The holdings after a VM got another name: nothing was removed, and the old name is nobody's."""
+    return replace(holdings, entries={n: entry for n, entry in holdings.entries.items() if n != name})
+
+
 def entombed(holdings: Holdings, vm: DesiredVM, tombstone: Tombstone) -> Holdings:
     """The holdings after somebody asked for this VM to be deleted; its manifest is still to be taken away."""
     return replace(
@@ -169,15 +175,14 @@ def _without_buried(claims: Claims, before: Holdings) -> Claims:
 
 def _present(before: Holdings, claims: Claims) -> dict[str, Entry]:
     """The VMs that some file holds: on their new version where exactly one claim is there and can be used."""
-    present: dict[str, Entry] = {}
-    for name, rivals in claims.by_name.items():
-        known = before.entries.get(name)
-        new = _undisputed(rivals)
-        if new is not None:
-            present[name] = Entry(new)
-        elif known is not None:
-            present[name] = Entry(known.last)
-    return present
+    return {name: Entry(vm) for name, vm in in_order(before, claims).in_force.items()}
+
+
+def in_order(before: Holdings, claims: Claims) -> Settled:
+    """The version of each VM that counts now, and what keeps others from it."""
+    offered = {name: vm for name, rivals in claims.by_name.items() if (vm := _undisputed(rivals))}
+    known = {name: before.entries[name].last for name in claims.by_name if name in before.entries}
+    return settled(offered, known)
 
 
 def _undisputed(rivals: tuple[Claim, ...]) -> DesiredVM | None:

@@ -116,6 +116,8 @@ def describe(value: Value) -> str:
 
 def _expected(part: Schema) -> str:
     """What a part of the schema allows, in words."""
+    if "$ref" in part:
+        return _expected(schema()["definitions"][part["$ref"].rpartition("/")[2]])
     if "const" in part:
         return str(part["const"])
     if "enum" in part:

@@ -6,12 +6,13 @@ inside of the directory is edited; nothing is overwritten that was not read just
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 import threading
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
@@ -23,6 +24,8 @@ from reconciler.manifest.whole import NotRegularError, NotYet, Stamp, read_whole
 from reconciler.manifest.yaml_reader import MAX_BYTES
 from reconciler.model.errors import ConflictError, ManifestError, PreconditionError
 from reconciler.model.vm import DesiredVM, ManifestRef, Problem
+
+_LOG = logging.getLogger(__name__)
 
 _ATTEMPTS = 4
 _PAUSE_S = 0.05
@@ -52,6 +55,22 @@ class ManifestStore:
     def preview(self, source: ManifestRef, name: str, changes: Changes, expect: Expect = None) -> DesiredVM:
         """What `change` would return, with nothing written. Raises as `change` does."""
         return self._repeated(lambda: self._edited(source.file, name, changes, expect)[1])
+
+    def rename(self, source: ManifestRef, name: str, new: str, *, dry_run: bool = False) -> DesiredVM:
+        """Give the VM another name; a file `<name>.yaml` becomes `<new>.yaml`, unless there is one already.
+
+        Returns the VM as it is described then, and where. Raises as `change` does.
+        """
+        changes: Changes = {("metadata", "name"): new}
+        return self._repeated(lambda: self._rename(source.file, name, new, changes, dry_run=dry_run))
+
+    def described(self, source: ManifestRef, name: str) -> DesiredVM | None:
+        """The VM of this name in the file of `source` as it is now; None, too, where that cannot be read."""
+        try:
+            data = (self._root / source.file).read_bytes()
+        except OSError:
+            return None
+        return next((vm for vm in decode(data, source.file).vms if vm.name == name), None)
 
     def remove(self, source: ManifestRef, name: str, expect: Expect = None) -> None:
         """Take a VM's document away, and the file with it if nothing else is in there.
@@ -109,6 +128,36 @@ class ManifestStore:
         _must_be_expected(version.data, file, name, expect)
         edited = edit(version.data, file, name, changes)
         return (version, edited), _vm_in(edited, file, name)
+
+    def _rename(self, file: str, name: str, new: str, changes: Changes, *, dry_run: bool) -> DesiredVM:
+        version = self._read(file)
+        edited = edit(version.data, file, name, changes)
+        vm = _vm_in(edited, file, new)
+        if dry_run:
+            return vm
+        self._replace(file, version, edited)
+        return replace(vm, source=replace(vm.source, file=self._moved(file, name, new)))
+
+    def _moved(self, file: str, name: str, new: str) -> str:
+        """Let the file's name follow its VM's, where it did; a link stays. Where the file is now.
+
+        Raises nothing: the VM has its new name already, and that of the file is for people.
+        """
+        before = PurePosixPath(file)
+        after = before.with_stem(new)
+        here, there = self._root / before, self._root / after
+        if before.stem != name or here.is_symlink() or there.exists():
+            return file
+        try:
+            here.rename(there)
+        except OSError as error:
+            _LOG.warning("%s describes %s now, and keeps its own name: %s", file, new, error)
+            return file
+        try:
+            durable.sync_directory(there.parent)
+        except OSError as error:
+            _LOG.warning("%s was %s, and that is perhaps not on the disk: %s", after, file, error)
+        return str(after)
 
     def _remove(self, file: str, name: str, expect: Expect) -> None:
         version = self._read(file)

@@ -16,6 +16,7 @@ ReconcilerError
 ├── PathError            an ISO or image path that may not be opened
 ├── FirewallError        nftables rules could not be set
 ├── ConsoleError         a noVNC service cannot be had
+├── ImportRefusedError   another program's description of a VM cannot be read, or is of no VM that can run here
 ├── StateError           the agent's own records cannot be read or written
 └── SettingsError        a setting that cannot be honoured
 """
@@ -82,6 +83,12 @@ class QmpError(QemuError):
         self.description = description
 
 
+class GuestAgentError(QemuError):
+    """The agent inside the guest did not answer, refused, or said what is not understood."""
+
+    reason = "GuestAgentFailed"
+
+
 class QmpTimeoutError(QemuError):
     """No answer within the deadline. The command may or may not have run: look again before repeating it."""
 
@@ -144,6 +151,12 @@ class FirewallError(ReconcilerError):
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class ImportRefusedError(ReconcilerError):
+    """Another program's description of a VM cannot be read or converted; the message says where and why."""
+
+    reason = "ImportRefused"
 
 
 class StateError(ReconcilerError):

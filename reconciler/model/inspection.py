@@ -26,6 +26,23 @@ class VMLogs:
 
 
 @dataclass(frozen=True)
+class FieldView:
+    """One field of a VM: what its manifest says, what QEMU was launched with, what QEMU says now; as people write it.
+
+    None: there is none of it, or QEMU has nothing to do with the field. `reach` is the way that a change takes, `how`
+    says so in words, `pending` what waits for a restart just now.
+    """
+
+    field: str
+    manifest: str | None
+    launched: str | None
+    now: str | None
+    reach: str
+    how: str
+    pending: str | None
+
+
+@dataclass(frozen=True)
 class HostFacts:
     """The host as VMs find it.
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 
-from reconciler.model.observed import Fault, Lifecycle, Medium, ProcessHandle
+from reconciler.model.crash import CrashReport
+from reconciler.model.observed import Fault, Lifecycle, ProcessHandle
 from reconciler.model.vm import DesiredVM
 
 
@@ -19,6 +20,8 @@ class Wish(StrEnum):
     START = "start"
     STOP = "stop"
     FORCE_STOP = "force-stop"
+    RECREATE = "recreate"
+    """A new, blank root disk, though that takes a stop."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,11 @@ class GrowDisk(Action):
 
 
 @dataclass(frozen=True)
+class ReplaceDisk(Action):
+    """Set the root disk of a VM that does not run aside, below its own directory; where there is none, nothing."""
+
+
+@dataclass(frozen=True)
 class Launch(Action):
     """Start QEMU, halted before the first instruction; the intent is made durable before."""
 
@@ -74,19 +82,6 @@ class Launch(Action):
 @dataclass(frozen=True)
 class Continue(Action):
     """Let the guest run (QMP `cont`)."""
-
-
-@dataclass(frozen=True)
-class ChangeMedium(Action):
-    """Put this medium into the CD drive, in place of what lies there; None empties it."""
-
-    medium: Medium | None
-    force: bool = False
-
-    def render(self) -> str:
-        """Name the file."""
-        what = self.medium.path if self.medium else "empty"
-        return f"ChangeMedium({what}{', force' if self.force else ''}) because {self.cause}"
 
 
 @dataclass(frozen=True)
@@ -125,9 +120,23 @@ class Remember(Action):
         now = self.lifecycle
         shown = [f"stop={now.stop.rung}"] if now.stop else []
         shown += [f"exit={now.last_exit.kind}"] if now.last_exit else []
+        shown += ["renew"] if now.renew else []
         shown += ["unanswered"] if now.unanswered else []
         shown += [f"failures={now.failures}"] if now.failures else []
         return f"Remember({', '.join(shown)}) because {self.cause}"
+
+
+@dataclass(frozen=True)
+class KeepScreen(Action):
+    """Keep what a guest shows that came to a bad end, while its QEMU still answers. Fails without a word."""
+
+
+@dataclass(frozen=True)
+class KeepCrash(Action):
+    """Keep what is left of a run that came to a bad end, in a directory of its own. Hinders nothing if it fails."""
+
+    bundle: str
+    report: CrashReport = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -155,14 +164,20 @@ class Discard(Action):
 
 @dataclass(frozen=True)
 class PendingChange:
-    """A field whose change waits for a restart: what QEMU was launched with, and what the manifest says."""
+    """A field whose change waits for a restart: what the VM has, what the manifest says, and why it has to wait.
+
+    `by_guest`: it was to be had live, and the guest does not follow. Nobody restarts a VM for that unasked.
+    """
 
     field: str
     running: str
     wanted: str
+    why: str = ""
+    by_guest: bool = False
 
     def __str__(self) -> str:
-        return f"{self.field}: {self.running} → {self.wanted}"
+        why = f" ({self.why})" if self.why else ""
+        return f"{self.field}: {self.running} → {self.wanted}{why}"
 
 
 @dataclass(frozen=True)
@@ -170,7 +185,8 @@ class Plan:
     """The ordered actions, and what the planner saw that is not to be acted upon.
 
     `blocked` says why a wish of the manifest cannot be followed (Stalled), `degraded` what of a running VM could
-    not be brought in line; `look_again_s` is when time alone makes another look worthwhile.
+    not be brought in line; `waiting` why the VM is not started or stopped now, or any more; `look_again_s` is when
+    time alone makes another look worthwhile, `later_s` the same where everything is settled until then.
     """
 
     name: str
@@ -178,7 +194,9 @@ class Plan:
     pending: tuple[PendingChange, ...] = ()
     blocked: Fault | None = None
     degraded: Fault | None = None
+    waiting: Fault | None = None
     look_again_s: float | None = None
+    later_s: float | None = None
 
     def render(self) -> str:
         """The plan as text, a line for each action, then what waits."""
@@ -186,6 +204,8 @@ class Plan:
         lines += [f"pending {p}" for p in self.pending]
         if self.blocked:
             lines.append(f"blocked {self.blocked.reason}: {self.blocked.message}")
+        if self.waiting:
+            lines.append(f"waiting {self.waiting.reason}: {self.waiting.message}")
         if self.degraded:
             lines.append(f"degraded {self.degraded.reason}: {self.degraded.message}")
         return "\n".join(lines) or "nothing to do"
@@ -193,9 +213,9 @@ class Plan:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a plan: how many actions were done, and the first that failed, with the reason."""
+    """What became of a plan: the actions that were done, and the first that failed, with the reason."""
 
-    done: int = 0
+    done: tuple[Action, ...] = ()
     failed: Action | None = None
     fault: Fault | None = None
 

@@ -64,6 +64,7 @@ class VMStatus:
     a status whose round is later than an edit has seen that edit. `forwarded_ports` are the host's ports that lead
     into the running guest, or will after its next start. `vnc_port` is the one in use, or the one it will have.
     `disk_size_bytes` is what the guest sees of its root disk; None where there is none yet, or it cannot be read.
+    `renews`: a new root disk was asked for, and is not there yet. `acting`: what was seen is being changed just now.
     """
 
     name: str
@@ -85,6 +86,8 @@ class VMStatus:
     settled: bool
     plan: str
     round: int
+    renews: bool = False
+    acting: bool = False
 
     def condition(self, kind: ConditionType) -> Condition | None:
         """The condition of this type, if it is being stated."""

@@ -175,6 +175,9 @@ class PortForward:
     protocol: Protocol = Protocol.TCP
     host_address: str = "127.0.0.1"
 
+    def __str__(self) -> str:
+        return f"{self.host_address}:{self.host_port}->{self.guest_port}/{self.protocol.value}"
+
 
 @dataclass(frozen=True)
 class Shutdown:

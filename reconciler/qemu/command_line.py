@@ -10,7 +10,7 @@ import re
 
 from reconciler.model.errors import StateError
 from reconciler.model.vm import Accel, Profile
-from reconciler.qemu import devices
+from reconciler.qemu import devices, pluggable
 from reconciler.qemu.devices import Argv
 from reconciler.qemu.machine import Machine
 
@@ -35,6 +35,10 @@ def command_line(machine: Machine, binary: str) -> tuple[str, ...]:
         *devices.guest_agent(machine),
         *devices.panic_notifier(machine),
         *devices.entropy(machine),
+        *devices.balloon(machine),
+        *devices.extra_memory(machine),
+        *devices.watchdog(machine),
+        *pluggable.pieces(machine),
     )
 
 
@@ -59,17 +63,23 @@ def _board(machine: Machine) -> Argv:
     return (
         *("-machine", f"{board},sata={sata},smbus=off,vmport=off,usb=off"),
         *("-boot", "strict=on"),
-        *("-m", f"{machine.spec.memory_mib:d}M"),
+        *("-m", _memory(machine)),
     )
 
 
 def _cpu(machine: Machine) -> Argv:
-    cores = machine.spec.cpu_cores
+    cores, most = machine.spec.cpu_cores, machine.spec.most_cpu_cores
     return (
         *("-accel", machine.accel.value),
         *("-cpu", cpu_model(machine.accel)),
-        *("-smp", f"{cores:d},sockets=1,cores={cores:d},threads=1"),
+        *("-smp", f"{cores:d},maxcpus={most:d},sockets=1,cores={most:d},threads=1"),
     )
+
+
+def _memory(machine: Machine) -> str:
+    """`maxmem` costs a guest 64 MiB, so it is given only where memory may be added."""
+    base_mib, extra_mib = machine.spec.memory_mib, machine.extra_memory_mib
+    return f"{base_mib:d}M" + (f",maxmem={base_mib + extra_mib:d}M" if extra_mib else "")
 
 
 def cpu_model(accel: Accel) -> str:

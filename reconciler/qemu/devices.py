@@ -14,16 +14,40 @@ from reconciler.model.errors import StateError
 from reconciler.model.vm import BootDevice, PortForward, Profile
 from reconciler.qemu.machine import FdSet, IsoFd, Machine
 
+MIB = 1024**2
+FILE_SUFFIX = "_file"  # no name that a manifest gives a disk ends so
+PORTS = "ports0"
+
 Argv = tuple[str, ...]
 Properties = dict[str, object]
 
 CD_DRIVE = "cd0"
 """The id by which `query-block` shows the CD drive, in both profiles."""
 DISK_NODE = "disk0"
+FIRST_NETDEV = "net0"
+EXTRA_MEMORY = "vmem0"
+WATCHDOG = "watchdog0"
+BALLOON = "balloon0"
+BOOT_DEVICES = {BootDevice.CD: CD_DRIVE, BootDevice.HD: "disk0", BootDevice.NET: "nic0"}
+"""The ids of the devices that `bootOrder` speaks of."""
+GUEST_AGENT = "agent"
 GUEST_AGENT_PORT = "qgaport"
 
-SLOTS = {"vga0": 1, "nic0": 2, "disk0": 3, "scsi0": 4, "vser0": 5, "panic0": 6, "rng0": 7, "usb0": 8}
-"""The PCI slots of a new VM; 0 and 31 are the chipset's. What a profile lacks leaves its slot free."""
+SLOTS = {
+    "vga0": 1,
+    "nic0": 2,
+    "disk0": 3,
+    "scsi0": 4,
+    "vser0": 5,
+    "panic0": 6,
+    "rng0": 7,
+    "usb0": 8,
+    BALLOON: 9,
+    EXTRA_MEMORY: 10,
+    WATCHDOG: 11,
+    PORTS: 12,
+}
+"""The PCI slots of a new VM; 0 and 31 are the chipset's. What a VM lacks leaves its slot free."""
 
 
 def option(name: str, /, **properties: object) -> Argv:
@@ -49,31 +73,35 @@ def pointer(machine: Machine) -> Argv:
 
 def root_disk(machine: Machine) -> Argv:
     """A qcow2 file, its header's backing file ignored. Discards reach the file only through both layers."""
-    file: Properties = {
-        "driver": "file",
-        "node-name": f"{DISK_NODE}-file",
-        "filename": f"/dev/fdset/{FdSet.DISK:d}",
-        "discard": "unmap",
-        "locking": "on",
-    }
-    node: Properties = {
-        "driver": "qcow2",
-        "node-name": DISK_NODE,
-        "discard": "unmap",
-        "detect-zeroes": "unmap",
-        "backing": None,
-        "file": file,
-    }
     boot = _bootindex(machine, BootDevice.HD)
     if machine.spec.profile is Profile.COMPATIBLE:
         device = json.dumps({"driver": "ide-hd", "id": "disk0", "bus": "ide.0", "drive": DISK_NODE, **boot})
     else:
         device = _pci(machine, "virtio-blk-pci", "disk0", {"drive": DISK_NODE, **boot})
     return (
-        *_file(machine.disk_fd, FdSet.DISK, DISK_NODE),
-        *("-blockdev", json.dumps(node)),
+        *add_file(machine.disk_fd, FdSet.DISK, DISK_NODE),
+        *("-blockdev", json.dumps(disk_node(DISK_NODE, FdSet.DISK))),
         *("-device", device),
     )
+
+
+def disk_node(node_name: str, fdset: int) -> Properties:
+    """The block node of a disk that QEMU has as a descriptor; also the arguments of `blockdev-add`."""
+    file: Properties = {
+        "driver": "file",
+        "node-name": f"{node_name}{FILE_SUFFIX}",
+        "filename": f"/dev/fdset/{fdset:d}",
+        "discard": "unmap",
+        "locking": "on",
+    }
+    return {
+        "driver": "qcow2",
+        "node-name": node_name,
+        "discard": "unmap",
+        "detect-zeroes": "unmap",
+        "backing": None,
+        "file": file,
+    }
 
 
 def cd_drive(machine: Machine) -> Argv:
@@ -108,12 +136,12 @@ def iso_node(node_name: str, fdset: int) -> Properties:
 
 def _medium(iso: IsoFd) -> Argv:
     return (
-        *_file(iso.fd, FdSet.ISO, iso.node_name),
+        *add_file(iso.fd, FdSet.ISO, iso.node_name),
         *("-blockdev", json.dumps(iso_node(iso.node_name, FdSet.ISO))),
     )
 
 
-def _file(fd: int, fdset: FdSet, mark: str) -> Argv:
+def add_file(fd: int, fdset: int, mark: str) -> Argv:
     """A file that the agent opened. QEMU finds it as /dev/fdset/N, and shows `mark` in query-fdsets."""
     return "-add-fd", f"fd={fd:d},set={fdset:d},opaque={mark}"
 
@@ -123,19 +151,19 @@ def network(machine: Machine) -> Argv:
     net_boot = BootDevice.NET in machine.spec.boot_order
     driver = "e1000e" if machine.spec.profile is Profile.COMPATIBLE else "virtio-net-pci"
     properties: Properties = {
-        "netdev": "net0",
+        "netdev": FIRST_NETDEV,
         "mac": machine.identity.mac_address,
         **_bootindex(machine, BootDevice.NET),
         **({} if net_boot else {"romfile": ""}),
     }
-    forwards = [{"str": _hostfwd(f)} for f in machine.spec.port_forwards]
+    forwards = [{"str": hostfwd(f)} for f in machine.spec.port_forwards]
     return (
-        *option("-netdev", type="user", id="net0", **({"hostfwd": forwards} if forwards else {})),
+        *option("-netdev", type="user", id=FIRST_NETDEV, **({"hostfwd": forwards} if forwards else {})),
         *("-device", _pci(machine, driver, "nic0", properties)),
     )
 
 
-def _hostfwd(forward: PortForward) -> str:
+def hostfwd(forward: PortForward) -> str:
     """QEMU's own notation. Raises StateError for an address that is not IPv4: QEMU 7.2 forwards no other."""
     try:
         address = IPv4Address(forward.host_address)
@@ -148,7 +176,7 @@ def serial_console(machine: Machine) -> Argv:
     """ttyS0 on a socket, and in a file: appended to, so that cutting the file short frees its space."""
     log = f"logfile=/dev/fdset/{FdSet.SERIAL_LOG:d},logappend=on"
     return (
-        *_file(machine.serial_log_fd, FdSet.SERIAL_LOG, "serial.log"),
+        *add_file(machine.serial_log_fd, FdSet.SERIAL_LOG, "serial.log"),
         *("-chardev", f"{_socket('serial', machine.sockets.serial)},{log}"),
         *("-serial", "chardev:serial"),
     )
@@ -157,14 +185,14 @@ def serial_console(machine: Machine) -> Argv:
 def guest_agent(machine: Machine) -> Argv:
     """The channel of qemu-guest-agent. Without an id QEMU would not tell of its opening (VSERPORT_CHANGE)."""
     return (
-        *("-chardev", _socket("agent", machine.sockets.guest_agent)),
+        *("-chardev", _socket(GUEST_AGENT, machine.sockets.guest_agent)),
         *("-device", _pci(machine, "virtio-serial-pci", "vser0")),
         *option(
             "-device",
             driver="virtserialport",
             id=GUEST_AGENT_PORT,
             bus="vser0.0",
-            chardev="agent",
+            chardev=GUEST_AGENT,
             name="org.qemu.guest_agent.0",
         ),
     )
@@ -180,6 +208,38 @@ def entropy(machine: Machine) -> Argv:
     return (
         *option("-object", **{"qom-type": "rng-builtin", "id": "entropy0"}),
         *("-device", _pci(machine, "virtio-rng-pci", "rng0", {"rng": "entropy0"})),
+    )
+
+
+def balloon(machine: Machine) -> Argv:
+    """By which a guest gives memory back; what it frees by itself goes back to the host unasked."""
+    if BALLOON not in machine.identity.slots:  # a VM older than the balloon keeps the hardware it has
+        return ()
+    return "-device", _pci(machine, "virtio-balloon-pci", BALLOON, {"free-page-reporting": True})
+
+
+def extra_memory(machine: Machine) -> Argv:
+    """Memory that a guest may be given later, where `maxMemory` asks for it."""
+    extra_mib = machine.extra_memory_mib
+    if not extra_mib:
+        return ()
+    backend = f"{EXTRA_MEMORY}-ram"
+    return (
+        *option("-object", **{"qom-type": "memory-backend-ram", "id": backend, "size": extra_mib * MIB}),
+        *(
+            "-device",
+            _pci(machine, "virtio-mem-pci", EXTRA_MEMORY, {"memdev": backend, "requested-size": 0}),
+        ),
+    )
+
+
+def watchdog(machine: Machine) -> Argv:
+    """A card that a guest feeds, once it has begun to."""
+    if machine.spec.watchdog is None:
+        return ()
+    return (
+        *("-device", _pci(machine, "i6300esb", WATCHDOG)),
+        *("-action", f"watchdog={machine.spec.watchdog.value}"),
     )
 
 

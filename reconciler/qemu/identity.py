@@ -18,9 +18,14 @@ MAC_RANDOM_BYTES = 3
 
 def new_identity(uuid: str, mac_bytes: bytes, machine: str) -> Identity:
     """The identity of a VM that never was. `mac_bytes` are three random bytes, `machine` a versioned type."""
+    return Identity(uuid.lower(), mac_address(mac_bytes), machine, dict(SLOTS))
+
+
+def mac_address(mac_bytes: bytes) -> str:
+    """A MAC address from three random bytes."""
     if len(mac_bytes) != MAC_RANDOM_BYTES:
         raise ValueError(f"a MAC address takes {MAC_RANDOM_BYTES} random bytes, not {len(mac_bytes)}")
-    return Identity(uuid.lower(), (MAC_PREFIX + mac_bytes).hex(":"), machine, dict(SLOTS))
+    return (MAC_PREFIX + mac_bytes).hex(":")
 
 
 def versioned_machine(machine_help: str, alias: str = "q35") -> str:

@@ -72,6 +72,12 @@ class Images:
             return qcow2.virtual_size(os.pread(image, qcow2.HEAD_BYTES, 0), str(path))
 
     @contextmanager
+    def opened(self, path: Path) -> Iterator[int]:
+        """A disk that may be used, open for reading and writing, for QEMU. Raises ImageError."""
+        with self._opened(path, os.O_RDWR) as image:
+            yield image
+
+    @contextmanager
     def _opened(self, path: Path, flags: int) -> Iterator[int]:
         """A regular file, its owner put right: qemu-img opens it anew through the descriptor."""
         try:

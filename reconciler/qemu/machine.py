@@ -5,11 +5,14 @@ Next: `reconciler.qemu.devices`, where each device makes its piece of the comman
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 from reconciler.model.observed import Identity
 from reconciler.model.vm import Accel, VMSpec, is_vm_name
+
+MEMORY_BLOCK_MIB = 2  # the grain of virtio-mem
 
 
 class FdSet(IntEnum):
@@ -18,6 +21,7 @@ class FdSet(IntEnum):
     DISK = 1
     SERIAL_LOG = 2
     ISO = 3
+    FIRST_PORT = 16  # and the hot-plug ports after it: data disks
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,8 @@ class IsoFd:
 class Machine:
     """One VM as it is to be launched. `accel` is what was resolved, kvm or tcg; `vnc_port` what was chosen.
 
-    QEMU gets its files as descriptors: the disk open for reading and writing, the serial log for appending.
+    QEMU gets its files as descriptors: the disks open for reading and writing (data disks by name), the serial log
+    for appending.
     Raises ValueError for values that no manifest and no agent can have made.
     """
 
@@ -55,6 +60,7 @@ class Machine:
     serial_log_fd: int
     sockets: SocketFds
     iso: IsoFd | None = None
+    data_disk_fds: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not is_vm_name(self.name):
@@ -67,4 +73,11 @@ class Machine:
         """Everything that QEMU has to inherit."""
         s = self.sockets
         iso = (self.iso.fd,) if self.iso else ()
-        return (self.disk_fd, self.serial_log_fd, s.qmp, s.human, s.serial, s.guest_agent, *iso)
+        disks = self.data_disk_fds.values()
+        return (self.disk_fd, self.serial_log_fd, s.qmp, s.human, s.serial, s.guest_agent, *iso, *disks)
+
+    @property
+    def extra_memory_mib(self) -> int:
+        """What the guest may be given later, in whole blocks of virtio-mem."""
+        extra_mib = (self.spec.max_memory_mib or self.spec.memory_mib) - self.spec.memory_mib
+        return extra_mib - extra_mib % MEMORY_BLOCK_MIB

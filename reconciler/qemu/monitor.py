@@ -13,6 +13,7 @@ import logging
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import CancelledError
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,6 +23,7 @@ from reconciler.qemu.session import Command, Session
 
 TIMEOUT_S = 5.0
 GRACE_S = 2.0  # what a call waits beyond its deadline, should the loop itself be late
+LAST_READ_S = 1.0  # reading what lies in a socket takes no time; its other end is closed
 CONNECTION_LOST = "CONNECTION_LOST"
 
 log = logging.getLogger(__name__)
@@ -53,24 +55,44 @@ class Monitors:
         *,
         fd: int | None = None,
         timeout_s: float = TIMEOUT_S,
+        peer: int | None = None,
     ) -> object:
         """Run one command of one VM, connecting where there is no session; the deadline includes that.
 
         `fd` is sent along (add-fd, getfd) and stays the caller's. Raises QmpError, QmpTimeoutError,
         QmpLostError.
         """
-        work = self._execute(name, socket_path, Command(command, arguments, fd), timeout_s)
+        work = self._execute(name, socket_path, Command(command, arguments, fd), timeout_s, peer)
         return self._call(work, command, timeout_s)
 
-    def session(self, name: str, socket_path: Path, timeout_s: float = TIMEOUT_S) -> Execute:
-        """`execute` for one VM, as `view` and `media` want it."""
+    def session(
+        self, name: str, socket_path: Path, timeout_s: float = TIMEOUT_S, peer: int | None = None
+    ) -> Execute:
+        """`execute` for one VM, as `view` and `media` want it; `peer` is the process that has to be there."""
 
         def execute(
             command: str, arguments: Mapping[str, object] | None = None, *, fd: int | None = None
         ) -> object:
-            return self.execute(name, socket_path, command, arguments, fd=fd, timeout_s=timeout_s)
+            return self.execute(name, socket_path, command, arguments, fd=fd, timeout_s=timeout_s, peer=peer)
 
         return execute
+
+    def shutdown_reason(self, name: str) -> str | None:
+        """Why this VM's QEMU last said that it, or its guest, shuts down (QMP's ShutdownCause).
+
+        None where it has not, or where nobody listened; forgotten when its session is dropped.
+        """
+        session = self._sessions.get(name)
+        return session.shutdown_reason if session else None
+
+    def last_reason(self, name: str) -> str | None:
+        """`shutdown_reason` of a QEMU that is gone, once all has been read that it left in its socket."""
+        session = self._sessions.get(name)
+        if session is None:
+            return None
+        with suppress(QemuError):  # what was heard until now is what there is
+            self._call(session.read_to_its_end(LAST_READ_S), f"the last words of {name}", LAST_READ_S)
+        return session.shutdown_reason
 
     def drop(self, name: str) -> None:
         """End the session of a VM, if there is one; CONNECTION_LOST is not told."""
@@ -107,14 +129,17 @@ class Monitors:
         except CancelledError as error:
             raise QmpLostError(f"{what}: the agent is ending") from error
 
-    async def _execute(self, name: str, path: Path, command: Command, timeout_s: float) -> object:
+    async def _execute(
+        self, name: str, path: Path, command: Command, timeout_s: float, peer: int | None
+    ) -> object:
         session = self._sessions.get(name)
-        if session is None or session.path != path:
+        if session is None or session.path != path or peer not in {None, session.peer}:
             await self._drop(name)
             session = Session(
                 path,
                 on_event=lambda event: self._tell(name, event),
                 on_lost=lambda: self._tell(name, CONNECTION_LOST),
+                peer=peer,
             )
             self._sessions[name] = session
         return await session.execute(command, timeout_s)

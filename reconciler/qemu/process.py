@@ -154,6 +154,17 @@ class Processes:
                     found.append(ProcessHandle(boot_id, pid, seen.start_ticks))
         return tuple(found)
 
+    def handle(self, pid: int) -> ProcessHandle | None:
+        """The process that has this pid now. Raises StateError."""
+        found = self._stat(pid)
+        if found is None or found.state is ProcessState.DEAD:
+            return None
+        return ProcessHandle(self.boot_id(), pid, found.start_ticks)
+
+    def command_line(self, pid: int) -> tuple[str, ...]:
+        """What this process was started with; nothing where it is gone. Raises StateError."""
+        return tuple(word.decode(errors="surrogateescape") for word in self._arguments(pid)[:-1])
+
     def send_signal(self, handle: ProcessHandle, number: signal.Signals) -> bool:
         """Send a signal to this very process; False if it is gone. Raises StateError.
 

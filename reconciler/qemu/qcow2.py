@@ -26,6 +26,24 @@ def virtual_size(head: bytes, name: str) -> int:
 
     Raises ImageError for what is no qcow2 image, and for one with a backing file or an external data file.
     """
+    backing_offset, size_bytes, features = _fields(head, name)
+    if backing_offset != 0:
+        raise ImageError(f"{name} has a backing file that the agent never gave it, and is not used")
+    if features & DATA_FILE_BIT:
+        raise ImageError(f"{name} has an external data file that the agent never gave it, and is not used")
+    return size_bytes
+
+
+def stated_size(head: bytes, name: str) -> int:
+    """The same of an image that is only looked at, not used: it may lead to other files.
+
+    Raises ImageError for what is no qcow2 image.
+    """
+    return _fields(head, name)[1]
+
+
+def _fields(head: bytes, name: str) -> tuple[int, int, int]:
+    """Backing file's offset, virtual size in bytes, incompatible features."""
     try:
         magic, version, backing_offset, _, _, size_bytes = _HEADER.unpack_from(head)
         features = 0 if version == 2 else _FEATURES.unpack_from(head, _FEATURES_OFFSET)[0]
@@ -33,8 +51,4 @@ def virtual_size(head: bytes, name: str) -> int:
         raise ImageError(f"{name} is not a qcow2 image: it is too short") from error
     if magic != MAGIC or version not in {2, 3}:
         raise ImageError(f"{name} is not a qcow2 image")
-    if backing_offset != 0:
-        raise ImageError(f"{name} has a backing file that the agent never gave it, and is not used")
-    if features & DATA_FILE_BIT:
-        raise ImageError(f"{name} has an external data file that the agent never gave it, and is not used")
-    return int(size_bytes)
+    return backing_offset, size_bytes, features

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import struct
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from qemu.qmp import ExecuteError, Message, QMPClient, QMPError, Runstate
 from reconciler.model.errors import QmpError, QmpLostError, QmpTimeoutError
 
 CLOSE_S = 1.0  # more than enough: it waits for nobody
+_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 ANSWER_MAX_BYTES = 256 * 1024  # all that we ask is answered in a few kB
 
 
@@ -57,16 +59,25 @@ class _Link:
 
 
 class Session:
-    """The connection to the QMP server at `path`.
+    """The connection to the QMP server at `path`; `peer`, if given, is the only process that may listen there.
 
-    `on_event` hears QMP's event names, `on_lost` that the connection ended without our doing.
+    `on_event` hears QMP's event names, `on_lost` that the connection ended without our doing. `shutdown_reason` is the
+    reason (QMP's ShutdownCause) in the last SHUTDOWN event, which QEMU tells once and cannot be asked for.
     """
 
-    def __init__(self, path: Path, on_event: Callable[[str], None], on_lost: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        on_event: Callable[[str], None],
+        on_lost: Callable[[], None],
+        peer: int | None = None,
+    ) -> None:
         self.path = path
+        self.peer = peer
         self._on_event = on_event
         self._on_lost = on_lost
         self._one_at_a_time = asyncio.Lock()
+        self.shutdown_reason: str | None = None
         self._link: _Link | None = None
         self._followers: set[asyncio.Task[None]] = set()
 
@@ -80,6 +91,11 @@ class Session:
                 return await self._execute(command)
         except TimeoutError as error:
             raise QmpTimeoutError(f"{command.name}: QEMU gave no answer within {timeout_s:g} s") from error
+
+    async def read_to_its_end(self, timeout_s: float) -> None:
+        """Of a QEMU that is gone: wait until all that it said has been heard, or the time is over."""
+        if self._followers:
+            await asyncio.wait(self._followers, timeout=timeout_s)
 
     async def end(self) -> None:
         """Close the connection, if there is one, without telling `on_lost`. A command under way fails."""
@@ -103,7 +119,7 @@ class Session:
             raise
 
     async def _connect(self) -> _Link:
-        link = _Link(_Client(readbuflen=ANSWER_MAX_BYTES), await _connected_socket(self.path))
+        link = _Link(_Client(readbuflen=ANSWER_MAX_BYTES), await _connected_socket(self.path, self.peer))
         link.client.events.event_filter = self._hear
         try:
             await link.client.connect(link.socket)
@@ -127,20 +143,30 @@ class Session:
 
     def _hear(self, event: Message) -> bool:
         """Pass an event's name on. Refusing it keeps the library from collecting all events for ever."""
-        name = event.get("event")
+        name, data = event.get("event"), event.get("data")
+        if name == "SHUTDOWN" and isinstance(data, dict):
+            self.shutdown_reason = str(data.get("reason"))
         if isinstance(name, str):
             self._on_event(name)
         return False
 
 
-async def _connected_socket(path: Path) -> socket.socket:
-    """A connection to the socket at `path`. Raises OSError."""
+async def _connected_socket(path: Path, peer: int | None) -> socket.socket:
+    """A connection to the socket at `path`, which `peer` has to listen on. Raises OSError."""
     link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
         link.setblocking(False)
         await asyncio.get_running_loop().sock_connect(link, os.fspath(path))
         link.getpeername()  # asyncio takes a full queue of a Unix socket for a connection
+        if peer is not None and (found := listener(link)) != peer:
+            raise ConnectionRefusedError(f"{path} is process {found}'s now, not {peer}'s")
     except BaseException:
         link.close()
         raise
     return link
+
+
+def listener(link: socket.socket) -> int:
+    """The process that listens where this Unix socket is connected to; 0 where it cannot be seen from here."""
+    credentials = link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    return int(_CREDENTIALS.unpack(credentials)[0])

@@ -6,6 +6,8 @@ Next: `reconciler.storage.trash`.
 
 from __future__ import annotations
 
+import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,6 +20,16 @@ from reconciler.model.observed import Identity, Lifecycle
 from reconciler.model.vm import is_vm_name
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Renaming:
+    """From what name to what."""
+
+    old: str
+    new: str
 
 
 class Records:
@@ -55,6 +67,48 @@ class Records:
     def save_lifecycle(self, name: str, lifecycle: Lifecycle) -> None:
         """Make the memory durable. Raises StateError."""
         self._write(name, self._layout.vm(name).lifecycle, lifecycle)
+
+    # ---- another name ---------------------------------------------------------------------------
+
+    def note_renaming(self, old: str, new: str) -> None:
+        """Make durable, in the VM's directory, that it is about to get another name. Raises StateError."""
+        self._write(old, self._layout.vm(old).renaming, Renaming(old, new))
+
+    def renaming(self, name: str) -> Renaming | None:
+        """The renaming that this directory is in the middle of."""
+        return _read(self._layout.vm(name).renaming, Renaming)
+
+    def move(self, old: str, new: str) -> None:
+        """Move the VM's directory. Raises StateError, with all as before."""
+        here, there = self._layout.vm(old).path, self._layout.vm(new).path
+        try:
+            here.rename(there)
+            try:
+                durable.sync_directory(self._layout.vms)
+            except OSError:
+                there.rename(here)
+                raise
+        except OSError as error:
+            raise StateError(f"{here}: cannot be moved: {error.strerror}") from error
+
+    def move_back(self, new: str, old: str) -> None:
+        """Move the VM's directory to where it was: what is not surely on the disk then, is still done.
+
+        Raises StateError.
+        """
+        here, there = self._layout.vm(new).path, self._layout.vm(old).path
+        try:
+            here.rename(there)
+        except OSError as error:
+            raise StateError(f"{here}: cannot be moved back: {error.strerror}") from error
+        try:
+            durable.sync_directory(self._layout.vms)
+        except OSError as error:
+            log.warning("%s: is back, and that is perhaps not on the disk: %s", there, error)
+
+    def end_renaming(self, name: str) -> None:
+        """Take the note away."""
+        self._layout.vm(name).renaming.unlink(missing_ok=True)
 
     def _write(self, name: str, path: Path, value: object) -> None:
         try:

@@ -53,6 +53,21 @@ class Trash:
         self._move(home.path, target)
         return target
 
+    def set_disk_aside(self, name: str, now: datetime) -> Path | None:
+        """Move the VM's root disk below its own directory; returns where it is now, None where there was none.
+
+        It stays there until the VM itself goes, or somebody removes it.
+        """
+        home = self._layout.vm(name)
+        if not home.disk.exists():
+            return None
+        target = home.replaced_disk(f"{now:%Y%m%dT%H%M%S.%fZ}")
+        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        home.disk.rename(target)
+        durable.sync_directory(target.parent)
+        durable.sync_directory(home.path)
+        return target
+
     def discard(self, name: str) -> None:
         """Delete the VM's directory, disks included. A VM without one is fine."""
         if (home := self._layout.vm(name).path).exists():

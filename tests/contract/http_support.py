@@ -16,6 +16,7 @@ from reconciler.api.ports import Backend
 from reconciler.api.server import build
 from reconciler.settings import Settings
 from tests import conformity
+from tests.contract.memory_adoption import MemoryAdoption
 from tests.contract.memory_consoles import MemoryConsoles
 from tests.contract.memory_controller import MemoryController
 from tests.contract.memory_inspector import MemoryInspector
@@ -30,6 +31,11 @@ class Reply:
     status: int
     body: Any
     headers: Message
+
+
+def refusal(reply: Reply) -> tuple[int, str, list[str]]:
+    """Status, code and the fields that are named."""
+    return reply.status, reply.body["code"], [d["field"] for d in reply.body.get("details", [])]
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,7 @@ def backend_of(
     controller: MemoryController,
     inspector: MemoryInspector | None = None,
     consoles: MemoryConsoles | None = None,
+    adoption: MemoryAdoption | None = None,
 ) -> Backend:
     """All that the API is made of, kept in memory."""
     return Backend(
@@ -86,6 +93,7 @@ def backend_of(
         manifests=controller,
         inspector=inspector or MemoryInspector(),
         consoles=consoles or MemoryConsoles(),
+        adoption=adoption or MemoryAdoption(),
     )
 
 

@@ -13,15 +13,18 @@ from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
 from reconciler.control.board import Board
+from reconciler.converge.explain import explain
 from reconciler.manifest.edit import Changes, Remove
 from reconciler.manifest.fields import spec_of, written
 from reconciler.manifest.nodes import Value
 from reconciler.manifest.store import Expect
 from reconciler.model.errors import ConflictError, PreconditionError, ProtectedError, StateError
+from reconciler.model.inspection import FieldView
 from reconciler.model.observed import Fault, ProcessHandle
 from reconciler.model.plan import Plan, Wish
 from reconciler.model.status import Condition, ConditionType, Truth, VMState, VMStatus
 from reconciler.model.vm import DesiredVM, ManifestRef, PowerState, Problem, Removal, VMSpec, Wanted
+from tests.unit.converge.model_host import blank, running
 
 RUNNING = VMSpec()
 UTC = "2023-07-15T10:30:00.000Z"
@@ -148,6 +151,12 @@ class MemoryController:
         threading.Thread(target=self._round, args=(name, wish)).start()
         return ticket
 
+    def explain(self, name: str) -> tuple[FieldView, ...]:
+        """Every field of the VM, which runs as it was launched."""
+        status = self.board.get(name)
+        vm = status.desired if status else None
+        return explain(vm, running(vm) if vm else blank())
+
     def preview(self, name: str, wanted: Wanted, wish: Wish | None = None) -> Plan:
         return Plan(name)
 
@@ -204,6 +213,17 @@ class MemoryController:
         if not dry_run:
             self.waiting -= set(released)
         return released
+
+    def rename(self, name: str, new: str, *, expect: Expect = None, dry_run: bool = False) -> DesiredVM:
+        if self.edit_errors:
+            raise self.edit_errors.pop(0)
+        vm = self.manifests[name]
+        assert isinstance(vm, DesiredVM)
+        renamed = replace(vm, name=new)
+        if not dry_run:
+            self.manifests[new] = renamed
+            del self.manifests[name]
+        return renamed
 
     def restore(self, name: str, *, dry_run: bool = False) -> None:
         if name not in self.trash:

@@ -175,7 +175,7 @@ def test_the_page_of_consoles_is_whole_and_needs_no_token_itself(api: Api) -> No
     files = {"/consoles": "text/html"}
     for _ in range(2):
         for path, kind in list(files.items()):
-            with closing(http.client.HTTPConnection("127.0.0.1", api.http.port, timeout=10)) as connection:
+            with closing(http.client.HTTPConnection("127.0.0.1", api.http.port, timeout=30)) as connection:
                 connection.request("GET", path)
                 answer = connection.getresponse()
                 text = answer.read().decode()

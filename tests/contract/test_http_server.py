@@ -34,7 +34,7 @@ def has_ipv6_loopback() -> bool:
 
 
 def answers(address: str, port: int) -> bool:
-    connection = http.client.HTTPConnection(address, port, timeout=10)
+    connection = http.client.HTTPConnection(address, port, timeout=30)
     try:
         connection.request("GET", "/healthz")
         return connection.getresponse().status == 200

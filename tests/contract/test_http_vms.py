@@ -100,7 +100,7 @@ def test_problems_and_held_removals_stand_on_the_top_level(controller: MemoryCon
 
 def test_one_vm_comes_with_the_facts_behind_it(controller: MemoryController, http: Http) -> None:
     status = controller.has("a", VMState.FAILED)
-    end = Exit(ExitKind.CRASHED, "g1", "signal 11", UTC, 1.0, "boot")
+    end = Exit(ExitKind.CRASHED, "g1", "signal 11", UTC, 1.0, "boot", "20260101T000000.000Z")
     ready = condition(ConditionType.READY, Truth.FALSE, "Crashed", "signal 11")
     controller.board.publish(
         replace(
@@ -114,8 +114,14 @@ def test_one_vm_comes_with_the_facts_behind_it(controller: MemoryController, htt
         )
     )
     vm = http.ask("GET", "/api/vms/a").body["vm"]
-    assert vm["lastExit"] == {"kind": "Crashed", "message": "signal 11", "time": UTC, "generation": "g1"}
-    assert vm["pending"] == [{"field": "memory", "running": "2048", "wanted": "4096"}]
+    assert vm["lastExit"] == {
+        "kind": "Crashed",
+        "message": "signal 11",
+        "time": UTC,
+        "generation": "g1",
+        "crashBundle": "crashes/20260101T000000.000Z",
+    }
+    assert vm["pending"] == [{"field": "memory", "running": "2048", "wanted": "4096", "why": None}]
     assert (vm["failures"], vm["nextTryInSeconds"], vm["plan"]) == (3, 20.0, "Launch(g1) because …")
     assert vm["source"] == {"file": "/manifests/a.yaml", "line": 3, "column": 1}
     assert (vm["uuid"], vm["generation"], vm["observedGeneration"]) == ("6f0e", "g1", "g1")

@@ -10,7 +10,7 @@ from typing import Any
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from tests.e2e.site import wait_for
+from tests.e2e.site import PATIENCE_S, wait_for
 
 QUIET = [
     "--no-sandbox",  # tests run as root as well
@@ -59,12 +59,12 @@ class ConsolePage:
         """The status text."""
         return self.page.inner_text("#status")
 
-    def wait_open(self, timeout_s: float = 30.0) -> ConsolePage:
+    def wait_open(self, timeout_s: float = PATIENCE_S) -> ConsolePage:
         """Wait until the console is there."""
         wait_for("the console is connected", lambda: self._seen("good"), timeout_s)
         return self
 
-    def wait_dead(self, timeout_s: float = 30.0) -> ConsolePage:
+    def wait_dead(self, timeout_s: float = PATIENCE_S) -> ConsolePage:
         """Wait until the page says that its link opens nothing."""
         wait_for("the page says that its link is dead", lambda: self._seen("bad"), timeout_s)
         assert "opens nothing" in self.page.inner_text("#noticeText")

@@ -31,7 +31,8 @@ from tests import conformity
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 GUESTS = REPOSITORY / ".local" / "guest"
-QMP_TIMEOUT_S = 10.0
+QMP_TIMEOUT_S = 60.0
+PATIENCE_S = 60.0  # a bound for what takes a second or two; the machine may be slow, and shared
 T = TypeVar("T")
 
 _worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw") or 0)
@@ -47,7 +48,7 @@ def free_port() -> int:
             return port
 
 
-def wait_for(what: str, look: Callable[[], T], timeout_s: float = 30.0) -> T:
+def wait_for(what: str, look: Callable[[], T], timeout_s: float = PATIENCE_S) -> T:
     """Look until there is something to see; fails with `what` when the time is over."""
     deadline = time.monotonic() + timeout_s
     while not (seen := look()):
@@ -118,7 +119,7 @@ class Agent:
         """One condition of a VM; empty where it is not stated."""
         return next((c for c in self.vm(name).get("conditions", []) if c["type"] == kind), {})
 
-    def wait_status(self, name: str, status: str, timeout_s: float = 30.0) -> dict[str, Any]:
+    def wait_status(self, name: str, status: str, timeout_s: float = PATIENCE_S) -> dict[str, Any]:
         """Wait until the agent says this status of a VM."""
         wait_for(f"{name} is {status}", lambda: self.vm(name).get("status") == status, timeout_s)
         return self.vm(name)
@@ -126,12 +127,12 @@ class Agent:
     def kill(self) -> None:
         """SIGKILL, as the OOM killer would."""
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(60)
 
     def stop(self) -> int:
         """SIGTERM, as systemd would; returns the exit status."""
         self.process.terminate()
-        return self.process.wait(30)
+        return self.process.wait(60)
 
 
 class Site:
@@ -265,7 +266,7 @@ class Site:
             if uuid in uuids:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-        wait_for("every QEMU of the test is gone", lambda: not any(u in uuids for _, u in _qemus()), 10)
+        wait_for("every QEMU of the test is gone", lambda: not any(u in uuids for _, u in _qemus()), 60)
         end_all(ConsoleDir(self.run / "consoles"))
         shutil.rmtree(self.run, ignore_errors=True)
         if os.geteuid() == 0 and nft.listing(nft.table_name(self.state)):

@@ -10,7 +10,7 @@ import pytest
 
 from tests.e2e import tiny
 from tests.e2e.calls import Reply, call
-from tests.e2e.site import Agent, Site, free_port
+from tests.e2e.site import Agent, Site, free_port, wait_for
 
 SMALL: dict[str, object] = {"memory": 64, "shutdown": {"timeoutSeconds": 1}}
 
@@ -171,11 +171,12 @@ def test_requires_restart_is_true_exactly_while_the_running_vm_differs(site: Sit
     assert required({"memory": 96})
     assert agent.vm("web")["requiresRestart"] is True
     assert [p["field"] for p in call(agent, "GET", "/api/vms/web/pending").body["pending"]] == ["memory"]
-    assert required({"cpuCores": 2})
-    assert required({"memory": 64})  # cpuCores waits still
-    assert not required({"cpuCores": 1})
+    assert required({"profile": "compatible"})
+    assert required({"memory": 64})  # the profile waits still
+    assert not required({"profile": "default"})
     assert agent.vm("web")["requiresRestart"] is False
-    assert required({"diskSize": 2})
+    assert not required({"diskSize": 2})  # grown live
+    assert required({"maxMemory": 128})
     assert call(agent, "POST", "/api/vms/web/restart").status == 200
     assert agent.vm("web")["requiresRestart"] is False
     assert call(agent, "POST", "/api/vms/web/stop").status == 200
@@ -199,8 +200,8 @@ def test_if_match_refuses_a_write_after_somebody_elses_edit(site: Site) -> None:
         assert (reply.status, reply.code) == (412, "PRECONDITION_FAILED"), (method, where)
     assert path.read_bytes() == before
     assert agent.vm("web")["status"] == "running"
+    wait_for("the edit is shown", lambda: call(agent, "GET", "/api/vms/web").headers["etag"] != tag)
     now = call(agent, "GET", "/api/vms/web").headers["etag"]
-    assert now != tag
     written = configure(agent, {"cpuCores": 2}, headers={"If-Match": now})
     assert written.status == 200
     then = call(agent, "GET", "/api/vms/web").headers["etag"]

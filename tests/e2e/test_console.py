@@ -1,4 +1,7 @@
-"""The console in a real browser: the screen of a real guest, its keyboard, and who is not let in."""
+"""The console in a real browser: the screen of a real guest, its keyboard, and who is not let in.
+
+One test has a Linux; the guest of the others is tests/e2e/tiny.py's, which says on its serial port what is typed.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +22,13 @@ from playwright.sync_api import Browser
 from reconciler import lock
 from reconciler.console.tokens import UNUSED_S, digest_of
 from reconciler.layout import ConsoleDir
+from tests.e2e import tiny
 from tests.e2e.browser import ConsolePage, chromium
 from tests.e2e.site import Agent, Site, free_port, wait_for
 from tests.e2e.test_host_shutdown import shut_down
 
-# A browser, a guest and their neighbours on two cores.
-pytestmark = pytest.mark.timeout(240)
+# A browser, a guest and their neighbours on two cores. In one worker, so that there is one browser.
+pytestmark = [pytest.mark.timeout(240), pytest.mark.xdist_group("browser")]
 
 
 @pytest.fixture(scope="module")
@@ -34,19 +38,19 @@ def browser() -> Iterator[Browser]:
 
 
 class Desk:
-    """An agent, a guest called web that is up, and a web port."""
+    """An agent, a VM called web that runs, and a web port."""
 
-    def __init__(self, site: Site, browser: Browser) -> None:
+    def __init__(self, site: Site, browser: Browser, iso: str) -> None:
         self.site = site
         self.browser = browser
         self.web_port = free_port()
         self.agent = site.agent()
-        site.write("web", isoPath=site.iso("demo"), shutdown={"timeoutSeconds": 5})
+        site.write("web", isoPath=iso, shutdown={"timeoutSeconds": 5})
         self.agent.wait_status("web", "running")
 
     def up(self) -> Desk:
-        """Wait for the guest."""
-        self.site.wait_serial("web", "GUEST-READY")
+        """Wait for the tiny guest."""
+        tiny.wait_up(self.site, "web")
         return self
 
     def link(self, name: str = "web") -> dict[str, Any]:
@@ -72,13 +76,13 @@ class Desk:
     def proves_open(self, console: ConsolePage, word: str) -> None:
         """Keys typed in the page arrive in the guest."""
         console.page.click("#screen canvas")
-        self.arrives(f"{word}-42", lambda: console.press(f"\necho {word}-$((6*7)) > /dev/ttyS0\n"))
+        self.arrives(word, lambda: console.press(word))
 
     def arrives(self, words: str, typed: Callable[[], None]) -> None:
         """What is typed makes the guest say these words. A PS/2 keyboard's queue holds 16 bytes, and a guest that gets
         no processor for a moment loses keys, here as anywhere: whoever sees that types it again.
         """
-        for wait_s in (10, 10, 10, 30):
+        for wait_s in (10, 10, 20, 60):
             typed()
             with suppress(AssertionError):
                 return self.site.wait_serial("web", words, wait_s)
@@ -86,15 +90,22 @@ class Desk:
 
 
 @pytest.fixture
-def desk(site: Site, browser: Browser) -> Iterator[Desk]:
-    desk = Desk(site, browser)
-    yield desk
+def tabs(browser: Browser) -> Iterator[Browser]:
+    """The browser, whose tabs are closed with the test."""
+    yield browser
     for context in browser.contexts:
         context.close()
 
 
-def test_the_url_shows_the_guests_screen_and_keys_arrive_in_the_guest(desk: Desk) -> None:
-    link = desk.up().link()
+@pytest.fixture
+def desk(site: Site, tabs: Browser) -> Desk:
+    return Desk(site, tabs, tiny.iso(site))
+
+
+def test_the_url_shows_the_guests_screen_and_keys_arrive_in_the_guest(site: Site, tabs: Browser) -> None:
+    desk = Desk(site, tabs, site.iso("demo"))
+    site.wait_serial("web", "GUEST-READY")
+    link = desk.link()
     assert re.fullmatch(
         rf"http://127\.0\.0\.1:{desk.web_port}/vnc\.html\?host=127\.0\.0\.1&port={desk.web_port}"
         r"&path=websockify/\?token=[A-Za-z0-9_-]{43}",
@@ -107,7 +118,8 @@ def test_the_url_shows_the_guests_screen_and_keys_arrive_in_the_guest(desk: Desk
     wait_for("the screen is there", lambda: console.lit() > 2000)
     wait_for("it is what QEMU shows", lambda: console.difference(desk.screenshot()) < 0.002)
     assert console.page.title().startswith("web")
-    desk.proves_open(console, "HeLLo")
+    console.page.click("#screen canvas")
+    desk.arrives("HeLLo-42", lambda: console.press("\necho HeLLo-$((6*7)) > /dev/ttyS0\n"))
     wait_for("the echo is on the screen", lambda: console.difference(desk.screenshot()) < 0.002)
     assert console.errors == []
 
@@ -117,8 +129,8 @@ def test_the_tools_work(desk: Desk) -> None:
     page = console.page
     # Text as keystrokes.
     page.click("#clipboard")
-    page.fill("#text", "echo 'Typed_{By}|\"Page\"' $((1+1)) > /dev/ttyS0\n")
-    desk.arrives('Typed_{By}|"Page" 2', lambda: page.click("#type"))
+    page.fill("#text", "Typed_{By}|'\"Page\"' $((1+1))\n")
+    desk.arrives("Typed_{By}|'\"Page\"' $((1+1))\n", lambda: page.click("#type"))
     wait_for("what no key has is said", lambda: page.inner_text("#hint") == "sent")
     page.fill("#text", "ü")
     page.click("#type")
@@ -158,6 +170,7 @@ def test_ctrl_alt_del_reboots_the_guest(desk: Desk) -> None:
         console.page.click("#cad")
         while json.loads(stream.readline()).get("event") != "RESET":
             pass
+    desk.site.wait_serial("web", "U", times=2)
     assert console.wait_open().errors == []
 
 
@@ -216,7 +229,7 @@ def test_a_restart_of_the_vm_keeps_the_link_and_the_page_comes_back_by_itself(de
     pid = desk.site.pid("web")
     os.kill(pid, signal.SIGKILL)
     wait_for("it runs again", lambda: desk.site.pids("web") not in ([], [pid]))
-    desk.site.wait_serial("web", "GUEST-READY", times=2)
+    desk.site.wait_serial("web", "U", times=2)
     console.wait_open()
     desk.proves_open(console, "again")
 
@@ -245,7 +258,7 @@ def test_after_host_shutdown_no_service_is_left(desk: Desk) -> None:
     assert done.returncode == 0, done.stderr
     # One whose parent has gone may wait a moment for init; it has no command line any more.
     command = Path(f"/proc/{service.pid}/cmdline")
-    wait_for("the service is gone", lambda: not command.exists() or b"gateway" not in command.read_bytes(), 5)
+    wait_for("the service is gone", lambda: not command.exists() or b"gateway" not in command.read_bytes())
     assert not (desk.site.run / "consoles").exists()
     wait_for("the page notices", lambda: console.page.is_visible("#notice"))
 

@@ -9,12 +9,12 @@ import threading
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import pytest
 
 from reconciler.network import nft
+from tests.e2e.shell import Shell, shell
 from tests.e2e.site import Agent, Site, free_port, wait_for
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only an agent of root's closes VNC ports")
@@ -22,40 +22,11 @@ pytestmark = pytest.mark.timeout(300)  # guests boot slowly where many do
 HOST = "10.0.2.2"
 
 
-@dataclass
-class Shell:
-    """The shell on the serial console of a guest: what is typed there is done in it."""
-
-    line: socket.socket
-    typed: int = 0
-
-    def run(self, command: str) -> tuple[int, str]:
-        """The exit status of a command, and what was on the console until it ended."""
-        self.typed += 1
-        mark = f"MARK{self.typed}="
-        self.line.sendall(f"{command}; echo {mark[:-1]}''=$?\n".encode())  # its own echo has the quotes
-        seen = ""
-        while "\n" not in seen.partition(mark)[2]:
-            seen += self.line.recv(4096).decode(errors="replace")
-        printed, _, rest = seen.partition(mark)
-        return int(rest.split()[0]), printed
-
-    def reaches(self, port: int) -> bool:
-        """Whether anything at all answers at this port of the host: one byte is enough."""
-        status, _ = self.run(f"timeout 5 wget -q -O - http://{HOST}:{port}/healthz")
-        greeted, _ = self.run(f'test -n "$(timeout 3 nc {HOST} {port} </dev/null | head -c 1)"')
-        return status == 0 or greeted == 0
-
-
-@contextmanager
-def shell(site: Site, name: str) -> Iterator[Shell]:
-    """The shell of a guest that is up."""
-    site.wait_serial(name, "GUEST-READY")
-    with socket.socket(socket.AF_UNIX) as line:
-        line.connect(str(site.run / "by-name" / name / "serial.sock"))
-        line.sendall(b"sh 2>&1 | cat\n")  # one that edits no lines: the editor wraps and redraws long ones
-        line.settimeout(60)
-        yield Shell(line)
+def reaches(guest: Shell, port: int) -> bool:
+    """Whether anything at all answers at this port of the host: one byte is enough."""
+    status, _ = guest.run(f"timeout 5 wget -q -O - http://{HOST}:{port}/healthz")
+    greeted, _ = guest.run(f'test -n "$(timeout 3 nc {HOST} {port} </dev/null | head -c 1)"')
+    return status == 0 or greeted == 0
 
 
 @contextmanager
@@ -89,13 +60,13 @@ def api_port(agent: Agent) -> int:
 
 def page_answers(port: int) -> bool:
     """Whether a person on the host is shown the console's page."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/vnc.html", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/vnc.html", timeout=30) as answer:
         return bool(answer.status == 200)
 
 
 def vnc_greets(port: int) -> bool:
     """Whether a person on the host is greeted by the VM's screen."""
-    with socket.create_connection(("127.0.0.1", port), 10) as client:
+    with socket.create_connection(("127.0.0.1", port), 30) as client:
         return client.recv(12).startswith(b"RFB ")
 
 
@@ -111,10 +82,10 @@ def test_a_guest_reaches_neither_the_api_nor_any_screen_and_all_else(site: Site)
     with web_server() as port, shell(site, "web") as guest:
         status, printed = guest.run(f"timeout 20 wget -q -O - http://{HOST}:{port}/")
         assert (status, "HELLO-GUEST" in printed) == (0, True)
-        assert not guest.reaches(api_port(agent))
-        assert not guest.reaches(console)
-        assert not guest.reaches(mine)
-        assert not guest.reaches(yours)
+        assert not reaches(guest, api_port(agent))
+        assert not reaches(guest, console)
+        assert not reaches(guest, mine)
+        assert not reaches(guest, yours)
         forged = f"timeout 5 wget -q -O - --header 'Host: localhost' --post-data x http://{HOST}:{api_port(agent)}/api/prune"
         assert guest.run(forged)[0] != 0
     assert vnc_greets(mine)
@@ -133,14 +104,14 @@ def test_screens_stay_closed_without_an_agent_and_the_rules_go_with_the_last_vm(
     mine = agent.wait_status("web", "running")["vncPort"]
     agent.kill()
     with shell(site, "web") as guest:
-        assert not guest.reaches(mine)
+        assert not reaches(guest, mine)
     nft.apply(f"delete table inet {table}")
     heir = site.agent()
     assert f"{{ {mine} }}" in nft.listing(table), (
         "what went while no agent was there is back before it is ready"
     )
     nft.apply(f"delete table inet {table}")
-    wait_for("the rules are back", lambda: f"{{ {mine} }}" in nft.listing(table), 10)
+    wait_for("the rules are back", lambda: f"{{ {mine} }}" in nft.listing(table))
     assert heir.post("/api/vms/web/stop", {"force": True})[0] == 200
     assert nft.listing(table) == ""
 
@@ -151,8 +122,8 @@ def test_where_screens_cannot_be_closed_the_vm_says_so_and_the_api_is_closed_sti
     site.write("web", isoPath=site.iso("demo"))
     mine = agent.wait_status("web", "running")["vncPort"]
     with shell(site, "web") as guest:
-        assert not guest.reaches(api_port(agent))
-        assert guest.reaches(mine), "if this is closed now, the condition below is wrong"
+        assert not reaches(guest, api_port(agent))
+        assert reaches(guest, mine), "if this is closed now, the condition below is wrong"
     said = agent.condition("web", "HostReachable")
     assert (said["status"], said["reason"]) == ("True", "SameUser")
     assert "10.0.2.2" in said["message"]

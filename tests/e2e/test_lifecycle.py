@@ -1,4 +1,4 @@
-"""A manifest becomes a running VM and stays one, whatever is killed."""
+"""A manifest becomes a running VM and stays one, whatever is killed. How VMs end: tests/e2e/test_ends.py."""
 
 from __future__ import annotations
 
@@ -10,67 +10,45 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e import tiny
 from tests.e2e.site import Site, wait_for
 
 CRASHING_AGENT = Path(__file__).with_name("crashing_agent.py")
 
 
-def test_a_manifest_that_is_written_runs_within_two_seconds(site: Site) -> None:
+def test_a_manifest_that_is_written_runs(site: Site) -> None:
+    """How soon, is measured by `bench.start`: a test shares its cores with others."""
     agent = site.agent()
     site.write("web", isoPath=site.iso("demo"))
-    agent.wait_status("web", "running", timeout_s=2.0)
+    agent.wait_status("web", "running")
     site.wait_serial("web", "GUEST-READY")
     assert agent.condition("web", "Ready")["status"] == "True"
 
 
 def test_state_stopped_lets_the_guest_power_off(site: Site) -> None:
     agent = site.agent()
-    site.write("web", isoPath=site.iso("demo"))
-    site.wait_serial("web", "GUEST-READY")
+    site.write("web", isoPath=tiny.iso(site))
+    tiny.wait_up(site, "web")
     site.edit("web", state="stopped")
     agent.wait_status("web", "stopped")
-    assert "GUEST-POWERDOWN" in site.serial("web")
     assert site.pids("web") == []
-    assert agent.vm("web")["lastExit"]["kind"] == "Stopped"
-
-
-def test_a_qemu_that_was_killed_is_back_with_a_new_pid(site: Site) -> None:
-    agent = site.agent()
-    site.write("web")
-    agent.wait_status("web", "running")
-    before = site.pid("web")
-    os.kill(before, signal.SIGKILL)
-    wait_for("another QEMU", lambda: site.pids("web") not in ([], [before]))
-    assert agent.wait_status("web", "running")["lastExit"]["kind"] == "Crashed"
-    assert "signal 9" in agent.vm("web")["lastExit"]["message"]
-
-
-def test_a_second_crash_waits_for_the_back_off_and_says_when(site: Site) -> None:
-    agent = site.agent()
-    site.write("web")
-    for _ in range(2):
-        agent.wait_status("web", "running")
-        os.kill(site.pid("web"), signal.SIGKILL)
-        wait_for("the end is noticed", lambda: "Crashed" in str(agent.vm("web").get("lastExit")))
-    seen = agent.wait_status("web", "failed")
-    assert 0 < seen["nextTryInSeconds"] <= 10
-    assert "2 failures in a row" in agent.condition("web", "Ready")["message"]
-    status, answer = agent.post("/api/vms/web/start")
-    assert (status, answer["vm"]["status"]) == (200, "running")
+    last = agent.vm("web")["lastExit"]
+    assert last["kind"] == "Stopped"
+    assert "in time" not in last["message"]
 
 
 @pytest.mark.parametrize("step", ["intent-written", "spawned", "recorded"])
 def test_an_agent_killed_between_intent_and_cont_leaves_one_qemu(site: Site, step: str) -> None:
     command = site.command()
-    site.write("web", isoPath=site.iso("demo"))
+    site.write("web", isoPath=tiny.iso(site))
     dying = site.start([sys.executable, str(CRASHING_AGENT), step, *command[3:]])
-    dying.process.wait(30)
+    dying.process.wait(60)
     assert dying.process.returncode == -signal.SIGKILL, dying.log.read_text()
     left_behind = site.pids("web")
     assert len(left_behind) == (0 if step == "intent-written" else 1)
     agent = site.agent()
     agent.wait_status("web", "running")
-    site.wait_serial("web", "GUEST-READY")
+    tiny.wait_up(site, "web")
     assert len(site.pids("web")) == 1
     assert left_behind in ([], site.pids("web"))
 
@@ -92,8 +70,8 @@ def test_an_agent_that_was_killed_finds_its_vms_again_with_the_same_pids(site: S
 
 def test_a_guest_that_powered_off_while_no_agent_was_there_is_found_out(site: Site) -> None:
     agent = site.agent()
-    site.write("web", isoPath=site.iso("demo"))
-    site.wait_serial("web", "GUEST-READY")
+    site.write("web", isoPath=tiny.iso(site))
+    tiny.wait_up(site, "web")
     agent.kill()
     site.qmp("web", {"execute": "system_powerdown"})
 
@@ -108,22 +86,6 @@ def test_a_guest_that_powered_off_while_no_agent_was_there_is_found_out(site: Si
     assert site.pids("web") == []
     status, answer = heir.post("/api/vms/web/start")
     assert (status, answer["vm"]["status"]) == (200, "running")
-
-
-def test_a_guest_that_powers_itself_off_stays_off_and_an_edit_starts_it(site: Site) -> None:
-    agent = site.agent()
-    site.write("web", isoPath=site.iso("poweroff"))
-    wait_for("GuestShutdown", lambda: agent.condition("web", "Ready").get("reason") == "GuestShutdown", 60)
-    assert agent.vm("web")["status"] == "stopped"
-    site.edit("web", isoPath=site.iso("demo"))
-    agent.wait_status("web", "running")
-
-
-def test_a_guest_that_panics_is_started_again(site: Site) -> None:
-    agent = site.agent()
-    site.write("web", isoPath=site.iso("panic"))
-    wait_for("GuestPanicked", lambda: "GuestPanicked" in str(agent.vm("web").get("lastExit")), timeout_s=60)
-    site.wait_serial("web", "GUEST-READY", times=2)
 
 
 def test_a_second_agent_on_one_state_directory_gives_up_and_says_why(site: Site) -> None:
@@ -158,7 +120,7 @@ def test_sixteen_deaf_guests_delay_nobody(site: Site) -> None:
         agent.wait_status(name, "stopping")
     before = site.pid("web")
     os.kill(before, signal.SIGKILL)
-    wait_for("another QEMU", lambda: site.pids("web") not in ([], [before]), timeout_s=2.0)
+    wait_for("another QEMU", lambda: site.pids("web") not in ([], [before]), timeout_s=20)
     assert all(agent.vm(name)["status"] == "stopping" for name in deaf)
     status, _ = agent.post("/api/vms/deaf0/stop", {"force": True})
     assert status == 200
@@ -187,13 +149,13 @@ def test_a_hung_qemu_is_unknown_delays_no_other_and_is_well_again_on_sigcont(sit
     hung, web = site.pid("hung"), site.pid("web")
     os.kill(hung, signal.SIGSTOP)
     try:
-        agent.wait_status("hung", "unknown", timeout_s=10)
+        agent.wait_status("hung", "unknown")
         assert agent.condition("hung", "Ready")["status"] == "Unknown"
         os.kill(web, signal.SIGKILL)
-        wait_for("another QEMU", lambda: site.pids("web") not in ([], [web]), timeout_s=5)
+        wait_for("another QEMU", lambda: site.pids("web") not in ([], [web]), timeout_s=20)
         status, answer = agent.post("/api/vms/hung/stop")
         assert (status, answer["code"]) == (400, "VM_STOP_FAILED")
     finally:
         os.kill(hung, signal.SIGCONT)
-    agent.wait_status("hung", "running", timeout_s=10)
+    agent.wait_status("hung", "running")
     assert site.pid("hung") == hung

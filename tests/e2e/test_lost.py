@@ -10,7 +10,7 @@ from tests.e2e.site import Site, wait_for
 
 def test_beside_a_qemu_whose_record_was_lost_no_other_is_started(site: Site) -> None:
     agent = site.agent()
-    path = site.write("web")
+    path = site.write("web", shutdown={"timeoutSeconds": 1})
     agent.wait_status("web", "running")
     before = site.pid("web")
     agent.kill()
@@ -106,9 +106,9 @@ def test_a_qemu_that_cannot_be_started_is_said_so_with_its_own_words(site: Site)
 def test_a_guest_that_is_still_booting_is_shut_down_all_the_same(site: Site) -> None:
     """It does not hear the first press of the power button; it is asked again."""
     agent = site.agent()
-    site.write("web", isoPath=site.iso("demo"))
+    site.write("web", isoPath=site.iso("demo"), shutdown={"timeoutSeconds": 80})
     agent.wait_status("web", "running")
     site.edit("web", state="stopped")
-    agent.wait_status("web", "stopped", timeout_s=60)
+    agent.wait_status("web", "stopped", timeout_s=90)
     assert "GUEST-POWERDOWN" in site.serial("web")
     assert "in time" not in agent.vm("web")["lastExit"]["message"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.e2e import tiny
 from tests.e2e.site import Site, wait_for
 
 
@@ -24,9 +25,9 @@ def test_an_iso_toggled_in_the_manifest_is_seen_by_the_guest(site: Site) -> None
 @pytest.mark.parametrize("name", ["with, comma.iso", "with space.iso", "snapshot=on,file=x.iso"])
 def test_odd_names_of_iso_files_work(site: Site, name: str) -> None:
     agent = site.agent()
-    site.write("web", isoPath=site.iso("demo", name))
+    site.write("web", isoPath=tiny.iso(site, name))
     agent.wait_status("web", "running")
-    site.wait_serial("web", "GUEST-READY")
+    tiny.wait_up(site, "web")
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ def must_have_made_the_vm(site: Site, agent: Agent, url: str) -> None:
     start = "http://localhost:6080/vnc.html?host=localhost&port=6080&path=websockify/?token="
     assert url.startswith(start)
     assert len(url) > len(start)
-    with urllib.request.urlopen(url, timeout=10) as page:  # noqa: S310 - the agent's own
+    with urllib.request.urlopen(url, timeout=30) as page:  # noqa: S310 - the agent's own
         assert page.headers.get_content_type() == "text/html"
         assert b"<html" in page.read()
 

@@ -181,7 +181,7 @@ def test_internal_server_error(full_site: Site, write: Callable[[Agent], Reply])
     assert [p.name for p in full_site.manifests.iterdir() if p.suffix == ".yaml"] == ["web.yaml"]
     assert agent.vm("web")["status"] == "stopped"
     (full_site.manifests / ".filler").unlink()
-    wait_for("all goes on", lambda: write(agent).status in {200, 201}, 10)
+    wait_for("all goes on", lambda: write(agent).status in {200, 201})
 
 
 @pytest.fixture(scope="module")

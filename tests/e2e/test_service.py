@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from reconciler.cli.units import AGENT, Place, units
-from tests.e2e.site import Site
+from tests.e2e.site import Agent, Site, wait_for
 
 WATCHDOG_S = 1.5
 
@@ -68,16 +68,29 @@ def members(word: str) -> set[str]:
     return {call for line in lines if line and not line.startswith("#") for call in members(line)}
 
 
+@contextmanager
+def ended(tracer: Agent) -> Iterator[None]:
+    """End the agent behind strace with the block, however that ends: strace alone would leave it running."""
+    try:
+        yield
+    finally:
+        pid = tracer.process.pid
+        agents = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        for each in agents:
+            os.kill(int(each), signal.SIGTERM)
+        wait_for("the agent ended", lambda: not any(Path("/proc", each).exists() for each in agents))
+
+
 def test_the_agent_and_its_qemu_make_no_system_call_that_the_unit_forbids(site: Site) -> None:
     site.write("web", isoPath=site.iso("demo"), shutdown={"timeoutSeconds": 1})
     counts = site.root / "calls"
     strace = ["strace", "-f", "-qq", "-c", "-U", "name", "-o", str(counts), *REFUSING]
     agent = site.start([*strace, *site.command()])
-    agent.wait_ready().wait_status("web", "running", 90)
-    for path, body in (("toggleMountIso", {"mountStatus": False}), ("stop", {"force": True})):
-        status, answer = agent.post(f"/api/vms/web/{path}", body)
-        assert status == 200, answer
-    os.kill(json.loads((site.run / "agent.json").read_text())["pid"], signal.SIGTERM)
+    with ended(agent):
+        agent.wait_ready().wait_status("web", "running", 90)
+        for path, body in (("toggleMountIso", {"mountStatus": False}), ("stop", {"force": True})):
+            status, answer = agent.post(f"/api/vms/web/{path}", body)
+            assert status == 200, answer
     agent.process.wait(60)
     made = {line.strip() for line in counts.read_text().splitlines()[2:-2]}
     assert made >= {"execve", "seccomp", "setresuid", "memfd_create"}

@@ -36,31 +36,52 @@ def test_every_field_reaches_qemu(site: Site) -> None:
     root = next(d for qdev, d in disks.items() if "disk0" in qdev)
     assert root["inserted"]["image"]["virtual-size"] == 3 * 1024**3
     assert answer(site, "web", "query-vnc-servers")[0]["server"][0]["service"] == str(vnc)
-    with socket.create_connection(("127.0.0.1", vnc), 5) as client:
+    with socket.create_connection(("127.0.0.1", vnc), 30) as client:
         assert client.recv(4) == b"RFB "
-    with socket.create_connection(("127.0.0.1", forwarded), 5):
+    with socket.create_connection(("127.0.0.1", forwarded), 30):
         pass
     assert answer(site, "web", "qom-get", path="/machine/peripheral/disk0", property="bootindex") == 0
     assert answer(site, "web", "qom-get", path="/machine/peripheral/cd0", property="bootindex") == 1
 
 
-def test_a_larger_disk_is_there_after_the_restart_that_it_asked_for(site: Site) -> None:
+def test_a_restart_brings_what_waits_for_one(site: Site) -> None:
     agent = site.agent()
     site.write("web", shutdown={"timeoutSeconds": 1})
     agent.wait_status("web", "running")
-    site.edit("web", diskSize=2, memory=160)
+    site.edit("web", profile="compatible", memory=160)
     wait_for("a restart is required", lambda: agent.vm("web")["requiresRestart"])
-    assert agent.condition("web", "RestartRequired")["message"] == "memory: 128 → 160; diskSize: 1 → 2"
-    site.edit("web", memory=128, diskSize=1)
+    waits = "memory: 128 → 160 (this run can have 128 at most); profile: default → compatible"
+    assert agent.condition("web", "RestartRequired")["message"] == waits
+    site.edit("web", memory=128, profile=None)
     wait_for("the edit is taken back", lambda: not agent.vm("web")["requiresRestart"])
-    site.edit("web", diskSize=2, memory=160)
+    site.edit("web", profile="compatible", memory=160)
     before = site.pid("web")
     site.edit("web", restartedAt="2026-01-01T00:00:00Z")
     wait_for("another QEMU", lambda: site.pids("web") not in ([], [before]))
     agent.wait_status("web", "running")
     assert not agent.vm("web")["requiresRestart"]
+    assert answer(site, "web", "query-memory-size-summary")["base-memory"] == 160 * 1024**2
+
+
+def test_a_disk_grows_while_the_vm_runs_and_while_it_is_off(site: Site) -> None:
+    agent = site.agent()
+    site.write("web", shutdown={"timeoutSeconds": 1})
+    agent.wait_status("web", "running")
+    pid = site.pid("web")
+    site.edit("web", diskSize=2)
+    wait_for("its file is larger", lambda: disk_size_gib(site) == 2)
+    assert site.pids("web") == [pid]
+    site.edit("web", state="stopped", diskSize=3)
+    agent.wait_status("web", "stopped")
+    site.edit("web", state="running")
+    agent.wait_status("web", "running")
+    assert disk_size_gib(site) == 3
+
+
+def disk_size_gib(site: Site) -> int:
+    """The virtual size in the head of the file."""
     root = site.state / "vms" / "web" / "root.qcow2"
-    assert struct.unpack(">Q", root.read_bytes()[24:32])[0] == 2 * 1024**3
+    return int(struct.unpack(">Q", root.read_bytes()[24:32])[0]) // 1024**3
 
 
 def test_a_smaller_disk_is_refused_and_nothing_is_lost(site: Site) -> None:
@@ -89,7 +110,7 @@ def test_the_screen_and_the_guest_agent_are_there(site: Site, anybodys_directory
     assert answer(site, "web", "screendump", filename=str(shot)) == {}
     assert len(set(shot.read_bytes()[100:])) > 1, "the screen is of one colour"
     with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(30)
+        client.settimeout(100)
         client.connect(str(site.run / "by-name" / "web" / "agent.sock"))
         client.sendall(b'{"execute":"guest-ping"}\n')
         assert json.loads(client.makefile().readline()) == {"return": {}}

@@ -1,6 +1,7 @@
 """The smallest guest: a bootable CD of a few instructions, up in a moment, for tests that need a guest's will only.
 
-It powers itself off when a byte comes in on its serial port, or when the power button is pressed, and sleeps else.
+It says `U` on its serial port when it is up, and then what is typed on its keyboard. It powers itself off when a byte
+comes in on that port, or when the power button is pressed, and sleeps else. Ctrl-Alt-Del is the firmware's: a reset.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ PROGRAM = bytes.fromhex(
     "ba0206 b80001 ef"  # enable the power button
     "baf803 b055 ee"  # write 'U': up
     "fb f4"  # next: sleep until the next interrupt, the clock's at the latest
-    "bafd03 ec a801 7508"  # a byte on the serial port: off
-    "ba0006 ed f6c401 74ee"  # the power button not pressed: next
+    "b401 cd16 740a"  # typed: the firmware has no key: look at the serial port
+    "b400 cd16 baf803 ee ebf0"  # write the key: typed
+    "bafd03 ec a801 7509"  # a byte on the serial port: off
+    "ba0006 ed f6c401 74dd"  # the power button not pressed: next
     "ba0406 b80020 ef"  # off
     "ebfe"
 )
@@ -28,7 +31,7 @@ PROGRAM = bytes.fromhex(
 
 def iso(site: Site, name: str = "tiny.iso") -> str:
     """Put the guest's ISO into the site; returns its name for `isoPath`."""
-    (site.state / "iso" / name).write_bytes(_image())
+    (site.state / "iso" / name).write_bytes(image())
     return name
 
 
@@ -44,8 +47,8 @@ def power_off(site: Site, name: str) -> None:
         serial.sendall(b"x")
 
 
-def _image() -> bytes:
-    """ISO 9660 as far as a BIOS looks at it: El Torito without emulation."""
+def image() -> bytes:
+    """The CD: ISO 9660 as far as a BIOS looks at it, El Torito without emulation."""
     primary = b"\x01CD001\x01\0" + b"TINY".ljust(32) + b"TINY".ljust(32)
     record = b"\x00CD001\x01" + b"EL TORITO SPECIFICATION".ljust(64, b"\0") + CATALOG.to_bytes(4, "little")
     validation = bytearray(b"\x01".ljust(30, b"\0") + b"\x55\xaa")
@@ -53,10 +56,10 @@ def _image() -> bytes:
     validation[28:30] = (-total & 0xFFFF).to_bytes(2, "little")
     entry = bytes([0x88, 0, 0, 0, 0, 0]) + (4).to_bytes(2, "little") + CODE.to_bytes(4, "little")
     sectors = {16: primary, 17: record, CATALOG: bytes(validation) + entry, CODE: PROGRAM}
-    image = bytearray(SECTOR * 32)
+    disc = bytearray(SECTOR * 32)
     for number, data in sectors.items():
-        image[number * SECTOR : number * SECTOR + len(data)] = data
-    return bytes(image)
+        disc[number * SECTOR : number * SECTOR + len(data)] = data
+    return bytes(disc)
 
 
 def path(site: Site, name: str = "tiny.iso") -> Path:

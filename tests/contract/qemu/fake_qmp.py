@@ -43,13 +43,13 @@ class FakeQmp:
 
     def send(self, data: bytes) -> None:
         """Say something unasked, to the client that is connected."""
-        client = self._clients.get(timeout=10)
+        client = self._clients.get(timeout=60)
         client.sendall(data)
         self._clients.put(client)
 
     def hang_up(self) -> None:
         """End the connection."""
-        self._clients.get(timeout=10).shutdown(socket.SHUT_RDWR)
+        self._clients.get(timeout=60).shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)

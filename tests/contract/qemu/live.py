@@ -47,7 +47,7 @@ def qemu_user() -> QemuUser | None:
         return QemuUser("nobody", 65534, 65534)
 
 
-def wait_for(what: str, look: Callable[[], T], timeout_s: float = 30.0) -> T:
+def wait_for(what: str, look: Callable[[], T], timeout_s: float = 60.0) -> T:
     """Look until there is something to see."""
     deadline = time.monotonic() + timeout_s
     while not (seen := look()):

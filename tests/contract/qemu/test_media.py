@@ -13,6 +13,7 @@ from reconciler.model.vm import Profile, VMSpec
 from reconciler.qemu import isos, media
 from reconciler.qemu.devices import iso_node
 from tests.contract.qemu.live import GUESTS, Host, LiveVM
+from tests.e2e import tiny
 
 DEMO, DATA = GUESTS / "demo.iso", GUESTS / "data.iso"
 
@@ -51,11 +52,13 @@ def test_isos_come_change_and_go_and_nothing_of_them_stays(host: Host, profile: 
     assert leftovers(vm) == set()
 
 
-def test_an_iso_may_be_inserted_before_the_guest_begins(host: Host) -> None:
+def test_an_iso_may_be_inserted_before_the_guest_begins(host: Host, tmp_path: Path) -> None:
     vm = host.vm().launch()
-    node = insert(vm, DEMO)
+    path = tmp_path / "tiny.iso"
+    path.write_bytes(tiny.image())
+    node = insert(vm, path)
     vm.execute("cont")
-    vm.wait_serial("GUEST-READY")
+    vm.wait_serial("U")
     drive = vm.look().cd
     assert drive is not None
     assert drive.node_name == node
@@ -82,11 +85,11 @@ def test_a_path_full_of_qemus_syntax_is_a_file_like_any_other(host: Host, tmp_pa
 
 def test_an_iso_that_was_deleted_stays_readable_for_the_vm_that_has_it(host: Host, tmp_path: Path) -> None:
     path = tmp_path / "gone.iso"
-    shutil.copyfile(DEMO, path)
+    path.write_bytes(tiny.image())
     vm = host.vm().launch(iso=path)
     path.unlink()
     vm.execute("cont")
-    vm.wait_serial("GUEST-READY")
+    vm.wait_serial("U")
 
 
 def test_a_node_that_a_crash_left_behind_is_cleared_away(host: Host) -> None:

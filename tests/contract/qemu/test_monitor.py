@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import threading
 import time
@@ -142,7 +143,7 @@ def test_an_answer_that_comes_too_late_is_not_the_next_ones(listened: Listened, 
     late = threading.Event()
 
     def slow(_server: FakeQmp, command: dict[str, object]) -> bytes:
-        late.wait(10)
+        late.wait(60)
         return line({"return": "late", "id": command["id"]})
 
     server = serve("late", behave=slow)
@@ -171,7 +172,7 @@ def test_a_hung_vm_delays_no_other(listened: Listened, serve: Serve) -> None:
     waiting = threading.Thread(target=wait)
     waiting.start()
     wait_for("the hung one was asked", lambda: hung.seen)
-    for _ in range(100):
+    for _ in range(20):
         assert listened.ask(good) == "query-status"
     assert waiting.is_alive(), "the good one had to wait for the hung one"
     waiting.join()
@@ -192,7 +193,7 @@ def test_a_vm_that_babbles_without_end_starves_no_other(
     pouring = threading.Thread(target=pour)
     pouring.start()
     for _ in range(100):
-        assert listened.ask(good, timeout_s=2) == "query-status"
+        assert listened.ask(good, timeout_s=20) == "query-status"
     over.set()
     pouring.join()
 
@@ -255,7 +256,7 @@ def test_a_listener_that_fails_ends_no_session(serve: Serve, caplog: pytest.LogC
     server = serve("vm-1")
     monitors.execute("vm-1", server.path, "query-status")
     server.send(line({"event": "STOP", "timestamp": {}}))
-    assert told.wait(10)
+    assert told.wait(60)
     assert monitors.execute("vm-1", server.path, "query-status") == "query-status"
     assert server.connections == 1
     monitors.close()
@@ -344,9 +345,50 @@ def test_a_loop_that_turns_gives_a_sign_of_life_and_one_that_hangs_none() -> Non
     try:
         assert monitors.answers(3.0)
         monitors._loop.call_soon_threadsafe(hang, "web", "STOP")  # what an event does that never comes back
-        assert entered.wait(10)
+        assert entered.wait(60)
         assert not monitors.answers(2.1)
     finally:
         held.set()
         monitors.close()
     assert not monitors.answers(3.0)
+
+
+def shutdown(reason: str) -> bytes:
+    """The event by which QEMU says that it, or its guest, shuts down."""
+    data = {"guest": reason.startswith("guest"), "reason": reason}
+    return line({"event": "SHUTDOWN", "data": data, "timestamp": {"seconds": 1, "microseconds": 0}})
+
+
+def test_the_last_reason_to_shut_down_is_remembered_until_the_session_is_dropped(
+    listened: Listened, serve: Serve
+) -> None:
+    server = serve("web")
+    listened.ask(server)
+    assert listened.monitors.shutdown_reason("web") is None
+    server.send(shutdown("guest-shutdown") + shutdown("guest-reset"))
+    wait_for("the last", lambda: listened.monitors.shutdown_reason("web") == "guest-reset")
+    listened.ask(server)
+    assert listened.monitors.shutdown_reason("web") == "guest-reset"
+    assert listened.monitors.shutdown_reason("db") is None
+    listened.monitors.drop("web")
+    assert listened.monitors.shutdown_reason("web") is None
+
+
+def test_of_a_qemu_that_is_gone_all_is_read_that_it_said(listened: Listened, serve: Serve) -> None:
+    """It ends right after it has said why; whoever sees the end first still learns the reason."""
+    server = serve("web")
+    listened.ask(server)
+    server.send(shutdown("guest-shutdown") * 200 + shutdown("host-qmp-quit"))
+    server.hang_up()
+    assert listened.monitors.last_reason("web") == "host-qmp-quit"
+    assert listened.monitors.last_reason("never-seen") is None
+
+
+def test_only_the_process_that_has_to_be_there_is_spoken_to(listened: Listened, serve: Serve) -> None:
+    server = serve("taken-over")
+    ours = listened.monitors.session("taken-over", server.path, peer=os.getpid())
+    assert ours("query-status") == server.seen[-1]
+    other = listened.monitors.session("taken-over", server.path, peer=1)
+    with pytest.raises(QmpLostError, match=f"is process {os.getpid()}'s now, not 1's"):
+        other("query-status")
+    assert len(server.seen) == 1

@@ -8,7 +8,7 @@ import pytest
 
 from reconciler.api import table
 from reconciler.api.messages import Code
-from reconciler.api.table import DELETE, RESTART, START, STOP, Does, Operation, Situation, situation
+from reconciler.api.table import DELETE, RECREATE, RESTART, START, STOP, Does, Operation, Situation, situation
 from reconciler.model.status import ConditionType, Truth, VMState
 from reconciler.model.vm import PowerState, Removal, VMSpec, Wanted
 from tests.contract.memory_controller import condition, desired, status_of
@@ -19,7 +19,7 @@ SUSPENDED = condition(ConditionType.SUSPENDED, Truth.TRUE, "Suspended", "")
 BLOCKED = condition(ConditionType.STALLED, Truth.TRUE, "IsoMissing", "no such file")
 
 
-@pytest.mark.parametrize("operation", [START, STOP, RESTART, DELETE])
+@pytest.mark.parametrize("operation", [START, STOP, RESTART, RECREATE, DELETE])
 def test_every_situation_has_a_cell(operation: Operation) -> None:
     assert set(operation.table) == set(Situation)
 

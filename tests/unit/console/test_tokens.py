@@ -129,7 +129,7 @@ def test_none_outlives_the_boot(tokens: Tokens, clock: Clock) -> None:
         "a" * 43 + "\n",
         "a" * 44,
         "ü" * 43,
-        "a" * 10_000_000,
+        pytest.param("a" * 10_000_000, id="ten million"),
         "." * 43,
     ],
 )

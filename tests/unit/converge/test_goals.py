@@ -24,6 +24,7 @@ from reconciler.model.plan import Continue, Outcome, Plan
 from reconciler.model.status import ConditionType, VMState, VMStatus
 from reconciler.model.vm import GIB, Accel, DesiredVM, PowerState, Removal, VMSpec, Wanted
 from tests.contract.memory_controller import UTC, desired
+from tests.unit.converge.model_host import hardware_of
 
 OLD, NEW = "iso-0000000000000000", "iso-1111111111111111"
 LOCKED = Fault("MediumLocked", "the guest holds the CD drive locked")
@@ -33,7 +34,7 @@ def seen_of(vm: DesiredVM, node: str | None, run_state: str, medium: Medium | No
     """A running QEMU with this in its drive, where the manifest names that ISO."""
     handle = ProcessHandle("boot", 5, 1)
     launch = LaunchRecord("u", "g0", vm.spec, (), Accel.TCG, 5900, "7.2", UTC, 1.0, handle, guest_ran=True)
-    view = QemuView(run_state, CdDrive(node, tray_open=False, locked=True))
+    view = QemuView(run_state, CdDrive(node, tray_open=False, locked=True), hardware_of(vm.spec))
     disk = Disk("/d", 20 * GIB)
     return ObservedVM("a", 10.0, UTC, "boot", None, Lifecycle(launch), Alive(handle, view), disk, medium)
 
@@ -46,7 +47,7 @@ def gone(wanted: Wanted) -> ObservedVM:
 def said(wanted: Wanted, seen: ObservedVM, fault: Fault | None = None) -> VMStatus:
     """What is published of a round: before it acts; or, with a fault, after its first action failed."""
     plan = make_plan(wanted, seen)
-    outcome = Outcome(0, plan.actions[0], fault) if fault else Outcome()
+    outcome = Outcome((), plan.actions[0], fault) if fault else Outcome()
     return summarise(wanted, seen, plan, outcome, Context(5))
 
 
@@ -98,6 +99,6 @@ def test_a_qemu_that_ends_before_its_guest_begins_is_judged_by_the_round_that_se
     vm = desired("a")
     failed = Continue("it is ready")
     plan = Plan("a", (failed,))
-    lost = Outcome(0, failed, Fault("QmpLost", "no connection"))
+    lost = Outcome((), failed, Fault("QmpLost", "no connection"))
     seen = replace(gone(vm), process=Gone(1, "Address already in use"))
     assert summarise(vm, seen, plan, lost, Context(5)).state is VMState.STARTING

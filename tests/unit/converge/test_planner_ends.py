@@ -30,6 +30,7 @@ from tests.unit.converge.model_host import (
     after_exit,
     desired,
     record,
+    remembered,
     running,
     stopped,
     text,
@@ -157,11 +158,11 @@ class TestEnds:
     )
     def test_an_ended_guest_is_named_and_its_qemu_quit(self, run_state: str, kind: ExitKind) -> None:
         plan = make_plan(desired(), running(desired(), run_state=run_state))
-        assert [type(a).__name__ for a in plan.actions] == ["Remember", "Quit"]
-        remember = plan.actions[0]
-        assert isinstance(remember, Remember)
-        assert remember.lifecycle.stop
-        assert remember.lifecycle.stop.ends_as is kind
+        screen = [] if kind is ExitKind.GUEST_SHUTDOWN else ["KeepScreen"]
+        assert [type(a).__name__ for a in plan.actions] == [*screen, "Remember", "Quit"]
+        phase = remembered(plan).stop
+        assert phase
+        assert phase.ends_as is kind
 
     @pytest.mark.parametrize(
         ("status", "words", "message"),
@@ -175,13 +176,11 @@ class TestEnds:
         self, status: int | None, words: str, message: str
     ) -> None:
         plan = make_plan(desired(), replace(running(desired()), process=Gone(status, words)))
-        remember = plan.actions[0]
-        assert isinstance(remember, Remember)
-        end = remember.lifecycle.last_exit
-        assert end
-        assert (end.kind, end.message) == (ExitKind.CRASHED, message)
-        assert (remember.lifecycle.unanswered, remember.lifecycle.failures) == (True, 1)
-        assert text(plan)[1] == "CleanUp() because QEMU is gone"
+        memory = remembered(plan)
+        assert memory.last_exit
+        assert (memory.last_exit.kind, memory.last_exit.message) == (ExitKind.CRASHED, message)
+        assert (memory.unanswered, memory.failures) == (True, 1)
+        assert [type(a).__name__ for a in plan.actions] == ["KeepCrash", "Remember", "CleanUp"]
 
     def test_one_that_never_ran_is_a_failed_start(self) -> None:
         seen = running(desired())
@@ -190,7 +189,9 @@ class TestEnds:
             lifecycle=Lifecycle(launch=replace(record(desired()), guest_ran=False)),
             process=Gone(1, "busy"),
         )
-        assert "exit=StartFailed" in text(make_plan(desired(), early))[0]
+        end = remembered(make_plan(desired(), early)).last_exit
+        assert end
+        assert end.kind is ExitKind.START_FAILED
 
     def test_a_boot_of_the_host_is_no_crash(self) -> None:
         seen = replace(running(desired()), process=Gone(), boot_id="boot-2")
@@ -245,9 +246,8 @@ class TestEnds:
 
     def test_a_start_that_is_asked_for_while_the_end_is_being_noticed_is_not_lost(self) -> None:
         vanished = replace(running(desired()), process=Gone(-9))
-        (remember, _) = make_plan(desired(), vanished, Wish.START).actions
-        assert isinstance(remember, Remember)
-        assert (remember.lifecycle.unanswered, remember.lifecycle.failures) == (False, 0)
+        memory = remembered(make_plan(desired(), vanished, Wish.START))
+        assert (memory.unanswered, memory.failures) == (False, 0)
 
     def test_nor_is_one_that_comes_while_an_ended_guest_is_being_quit(self) -> None:
         seen = running(desired(), run_state="shutdown")
@@ -277,7 +277,7 @@ class TestEnds:
         seen = running(wanted)
         old = replace(seen.lifecycle, launch=record(wanted, seen.now_s - 601), failures=6)
         plan = make_plan(wanted, replace(seen, lifecycle=old, process=Gone(-11)))
-        assert "failures=1" in text(plan)[0]
+        assert remembered(plan).failures == 1
 
     def test_stopping_and_starting_by_edits_releases_the_latch_though_the_text_is_the_same_again(
         self,

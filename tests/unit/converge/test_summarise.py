@@ -34,7 +34,7 @@ def said(
 ) -> VMStatus:
     """The status after a round in which every action was done, unless `outcome` says otherwise."""
     plan = make_plan(wanted, seen)
-    return summarise(wanted, seen, plan, outcome or Outcome(len(plan.actions)), context)
+    return summarise(wanted, seen, plan, outcome or Outcome(plan.actions), context)
 
 
 def ready(status: VMStatus) -> tuple[Truth, str]:
@@ -112,7 +112,7 @@ def test_a_back_off_names_the_next_try() -> None:
 def test_an_action_that_failed_is_the_reason() -> None:
     seen = stopped(desired())
     fault = Fault("SpawnFailed", "no such program")
-    outcome = Outcome(0, Launch("x", desired()), fault)
+    outcome = Outcome((), Launch("x", desired()), fault)
     status = said(desired(), seen, outcome, Context(1, retry_s=4.0))
     assert status.next_try_in_s == 4.0
     assert (status.state, ready(status)) == (VMState.FAILED, (Truth.FALSE, "SpawnFailed"))
@@ -121,7 +121,7 @@ def test_an_action_that_failed_is_the_reason() -> None:
 
 def test_an_action_that_failed_on_a_running_vm_degrades_it_and_leaves_it_running() -> None:
     fault = Fault("MediumLocked", "the guest holds the tray")
-    status = said(desired(), running(desired()), Outcome(0, None, fault))
+    status = said(desired(), running(desired()), Outcome((), None, fault))
     assert status.state is VMState.RUNNING
     condition = status.condition(ConditionType.DEGRADED)
     assert condition
@@ -132,7 +132,7 @@ def test_pending_changes_are_listed_and_leave_the_vm_ready() -> None:
     status = said(desired(VMSpec(memory_mib=4096), "g2"), running(desired()))
     condition = status.condition(ConditionType.RESTART_REQUIRED)
     assert condition
-    assert condition.message == "memory: 2048 → 4096"
+    assert condition.message == "memory: 2048 → 4096 (this run can have 2048 at most)"
     assert ready(status)[0] is Truth.TRUE
 
 

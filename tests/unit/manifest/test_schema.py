@@ -177,6 +177,12 @@ def test_fields_of_the_spec_on_the_wrong_level_are_sent_there() -> None:
     )
 
 
+def test_a_field_that_is_missing_is_explained_though_it_is_defined_elsewhere() -> None:
+    found = said(manifest(updateWindow={}))
+    assert found["spec.updateWindow.from"] == "found nothing, expected hours and minutes, such as 02:30"
+    assert found.keys() == {f"spec.updateWindow.{field}" for field in ("days", "from", "to")}
+
+
 def test_all_that_is_missing_is_said_at_once() -> None:
     assert set(said({})) == {"apiVersion", "kind", "metadata"}
     assert set(said({"apiVersion": "v1", "kind": "Pod", "metadata": {}})) == {

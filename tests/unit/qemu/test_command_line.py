@@ -12,9 +12,22 @@ from hypothesis import strategies as st
 
 from reconciler.model.errors import StateError
 from reconciler.model.observed import Identity
-from reconciler.model.vm import NAME_PATTERN, Accel, BootDevice, PortForward, Profile, Protocol, VMSpec
+from reconciler.model.vm import (
+    NAME_PATTERN,
+    Accel,
+    BootDevice,
+    DataDisk,
+    Nic,
+    PortForward,
+    Profile,
+    Protocol,
+    VMSpec,
+    WatchdogAction,
+)
 from reconciler.qemu.command_line import command_line
+from reconciler.qemu.devices import SLOTS
 from reconciler.qemu.machine import IsoFd
+from reconciler.qemu.pluggable import free_port, with_ports
 from tests.unit.qemu.samples import IDENTITY, MACHINE, UUID, as_text, machine_of
 
 
@@ -35,7 +48,7 @@ def test_the_base_is_halted_bare_sandboxed_and_outlives_its_guests_end() -> None
         "-m 2048M",
         "-accel tcg",
         "-cpu max",
-        "-smp 2,sockets=1,cores=2,threads=1",
+        "-smp 2,maxcpus=8,sockets=1,cores=8,threads=1",
         "-chardev socket,id=qmp,fd=12,server=on,wait=off",
     ]
 
@@ -44,8 +57,73 @@ def test_every_device_is_there() -> None:
     ids = {json.loads(v)["id"] for o, v in _pairs(command_line(MACHINE, "q")) if o == "-device"}
     assert ids == {
         *("vga0", "usb0", "tablet0", "disk0", "scsi0", "cd0"),
-        *("nic0", "vser0", "qgaport", "panic0", "rng0"),
+        *("nic0", "vser0", "qgaport", "panic0", "rng0", "balloon0"),
+        *(f"port{number}" for number in range(8)),
     }
+
+
+def test_what_comes_and_goes_is_plugged_into_ports_of_its_own() -> None:
+    spec = VMSpec(disks=(DataDisk("data", 1),), nics=(Nic("lan"),), profile=Profile.COMPATIBLE)
+    identity = replace(
+        with_ports(IDENTITY, spec),
+        ports={"disk-data": 2, "nic-lan": 5},
+        macs={"nic-lan": "52:54:00:00:00:09"},
+    )
+    machine = replace(MACHINE, spec=spec, identity=identity, data_disk_fds={"data": 77})
+    assert as_text(command_line(machine, "q")).splitlines()[-5:] == [
+        "-add-fd fd=77,set=18,opaque=disk-data",
+        (
+            '-blockdev {"driver": "qcow2", "node-name": "disk-data", "discard": "unmap", "detect-zeroes": "unmap", '
+            '"backing": null, "file": {"driver": "file", "node-name": "disk-data_file", "filename": "/dev/fdset/18", '
+            '"discard": "unmap", "locking": "on"}}'
+        ),
+        '-device {"driver": "nvme", "id": "disk-data", "drive": "disk-data", "serial": "data", "bus": "port2"}',
+        '-netdev {"type": "user", "id": "net-lan", "net": "10.0.8.0/24"}',
+        (
+            '-device {"driver": "e1000e", "id": "nic-lan", "netdev": "net-lan", "mac": "52:54:00:00:00:09", '
+            '"bus": "port5", "romfile": ""}'
+        ),
+    ]
+    assert 77 in machine.descriptors
+
+
+def test_room_for_memory_is_made_only_where_it_is_asked_for_in_whole_blocks() -> None:
+    roomy = as_text(command_line(machine_of(memory_mib=1000, max_memory_mib=1025), "q"))
+    assert "-m 1000M,maxmem=1024M" in roomy
+    assert '"id": "vmem0-ram", "size": 25165824' in roomy
+    assert "maxmem" not in as_text(command_line(machine_of(memory_mib=1000, max_memory_mib=1001), "q"))
+
+
+def test_a_watchdog_comes_with_its_action() -> None:
+    text = as_text(command_line(machine_of(watchdog=WatchdogAction.PAUSE), "q"))
+    assert "-action watchdog=pause" in text
+    assert '"driver": "i6300esb", "id": "watchdog0"' in text
+
+
+def test_a_vm_older_than_balloon_and_ports_keeps_the_hardware_it_has_until_its_manifest_asks_for_more() -> (
+    None
+):
+    slots = {
+        name: slot for name, slot in SLOTS.items() if name not in {"balloon0", "ports0", "vmem0", "watchdog0"}
+    }
+    old = replace(IDENTITY, slots=slots)
+    text = as_text(command_line(replace(MACHINE, identity=old), "q"))
+    assert "balloon" not in text
+    assert "pcie-root-port" not in text
+    assert with_ports(old, VMSpec()) == old
+    asked = with_ports(old, VMSpec(nics=(Nic("lan"),), watchdog=WatchdogAction.NONE, max_memory_mib=4096))
+    assert set(asked.slots) - set(slots) == {"ports0", "vmem0", "watchdog0"}
+
+
+def test_a_device_keeps_its_port_and_a_new_one_gets_a_free_one() -> None:
+    had = replace(IDENTITY, ports={"disk-b": 1, "disk-gone": 0})
+    spec = VMSpec(disks=(DataDisk("a", 1), DataDisk("b", 1)), nics=(Nic("lan"),))
+    assert with_ports(had, spec).ports == {"disk-a": 0, "disk-b": 1, "nic-lan": 2}
+
+
+def test_there_are_eight_ports_and_no_more() -> None:
+    with pytest.raises(StateError, match="all 8 hot-plug ports are taken"):
+        free_port(frozenset(range(8)))
 
 
 def test_under_kvm_the_guest_sees_the_hosts_cpu() -> None:
@@ -124,7 +202,7 @@ def machines(draw: st.DrawFn) -> object:
 SHAPES = {
     "-name": r"guest={name},process=vm-{name},debug-threads=on",
     "-m": "{memory}M",
-    "-smp": "{cores},sockets=1,cores={cores},threads=1",
+    "-smp": "{cores},maxcpus={most},sockets=1,cores={most},threads=1",
     "-vnc": "127.0.0.1:{display}",
 }
 
@@ -137,6 +215,7 @@ def test_what_a_user_writes_stands_in_its_own_place_and_in_json_only(machine: ob
         "name": machine.name,
         "memory": machine.spec.memory_mib,
         "cores": machine.spec.cpu_cores,
+        "most": machine.spec.most_cpu_cores,
         "display": machine.vnc_port - 5900,
     }
     sample = replace(machine, spec=machine_of(profile=machine.spec.profile).spec)

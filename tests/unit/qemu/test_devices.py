@@ -33,7 +33,7 @@ def test_the_root_disk_is_qcow2_by_descriptor_without_backing_and_passes_discard
     assert as_text(devices.root_disk(MACHINE)) == (
         "-add-fd fd=10,set=1,opaque=disk0\n"
         '-blockdev {"driver": "qcow2", "node-name": "disk0", "discard": "unmap", "detect-zeroes": "unmap", '
-        '"backing": null, "file": {"driver": "file", "node-name": "disk0-file", "filename": "/dev/fdset/1", '
+        '"backing": null, "file": {"driver": "file", "node-name": "disk0_file", "filename": "/dev/fdset/1", '
         '"discard": "unmap", "locking": "on"}}\n'
         '-device {"driver": "virtio-blk-pci", "id": "disk0", "bus": "pcie.0", "addr": "0x3", '
         '"drive": "disk0", "bootindex": 1}'

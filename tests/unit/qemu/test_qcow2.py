@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.model.errors import ImageError
-from reconciler.qemu.qcow2 import DATA_FILE_BIT, HEAD_BYTES, virtual_size
+from reconciler.qemu.qcow2 import DATA_FILE_BIT, HEAD_BYTES, stated_size, virtual_size
 
 
 def head(
@@ -28,6 +28,12 @@ def test_the_size_of_the_disk_stands_in_the_head() -> None:
 def test_a_backing_file_is_refused() -> None:
     with pytest.raises(ImageError, match="backing file"):
         virtual_size(head(backing=0x200), "x")
+
+
+def test_what_is_only_looked_at_may_lead_to_other_files() -> None:
+    assert stated_size(head(backing=0x200, features=DATA_FILE_BIT, size=3 << 30), "x") == 3 << 30
+    with pytest.raises(ImageError, match="not a qcow2 image"):
+        stated_size(head(magic=b"VMDK"), "x")
 
 
 def test_a_data_file_is_refused() -> None:

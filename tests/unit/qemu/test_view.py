@@ -8,7 +8,7 @@ import pytest
 
 from reconciler.model.errors import QemuError
 from reconciler.model.observed import CdDrive, QemuView
-from reconciler.qemu.view import observe, view
+from reconciler.qemu.view import NOBODY_AT_HOME, observe, view
 from tests.unit.qemu.samples import UUID
 
 STATUS = {"status": "running", "running": True, "singlestep": False}
@@ -28,15 +28,16 @@ class Qemu:
     def __call__(
         self, command: str, arguments: Mapping[str, object] | None = None, *, fd: int | None = None
     ) -> object:
-        assert (arguments, fd) == (None, None)
+        assert fd is None
         self.asked.append(command)
         return self.answers[command]
 
 
-def test_three_questions_and_no_more_give_the_view() -> None:
-    qemu = Qemu()
-    assert observe(qemu, UUID.upper()) == QemuView("running", CdDrive(None, tray_open=False, locked=False))
-    assert qemu.asked == ["query-uuid", "query-status", "query-block"]
+@pytest.mark.parametrize("state", sorted(NOBODY_AT_HOME))
+def test_where_no_guest_runs_three_questions_and_no_more_give_the_view(state: str) -> None:
+    qemu = Qemu(query_status={**STATUS, "status": state})
+    assert observe(qemu, UUID.upper()) == QemuView(state, CdDrive(None, tray_open=False, locked=False))
+    assert sorted(qemu.asked) == ["query-block", "query-status", "query-uuid"]
 
 
 def test_the_medium_is_known_by_its_node() -> None:
