@@ -146,12 +146,13 @@ def test_a_disk_that_somebody_made_larger_is_said(victim: Victim) -> None:
     wait_for("it is well", lambda: not victim.agent.condition("web", "Stalled"), MENDED_S)
 
 
-def test_a_core_that_somebody_added_waits_for_a_restart(victim: Victim) -> None:
+def test_a_core_that_somebody_added_is_given_up_by_the_guests_agent(victim: Victim) -> None:
     place = {"socket-id": 0, "core-id": 1, "thread-id": 0}
     (answer,) = victim.site.qmp(
         "web", {"execute": "device_add", "arguments": {"driver": "max-x86_64-cpu", "id": "cpu1", **place}}
     )
     assert "return" in answer, answer
-    wait_for("it is said", lambda: victim.agent.vm("web")["requiresRestart"], MENDED_S)
-    (change,) = victim.agent.vm("web")["pending"]
-    assert (change["field"], change["running"], change["wanted"]) == ("cpuCores", "2", "1")
+    wait_for("it is plugged in", lambda: victim.qmp("query-cpus-fast")[1:], MENDED_S)
+    wait_for("the agent has asked", lambda: "UseCpus(1)" in victim.agent.log.read_text(), MENDED_S)
+    wait_for("it is given up", lambda: victim.now("cpuCores") == "1", MENDED_S)
+    assert victim.site.pids("web") == [victim.pid]

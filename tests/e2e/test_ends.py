@@ -166,6 +166,7 @@ def test_a_guest_that_reboots_goes_on_and_one_that_panics_is_started_again(site:
     assert json.loads((kept / "reason.json").read_text())["exit_status"] == 0
 
 
+@pytest.mark.soak
 def test_a_guest_that_panics_while_it_boots_is_not_started_again_under_never(site: Site) -> None:
     agent = site.agent()
     site.write("web", isoPath=site.iso("panic"), restartPolicy="never")

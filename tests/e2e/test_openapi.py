@@ -2,8 +2,8 @@
 
 Every check that it knows: no 500, every answer as documented, what is well formed is accepted, what is not is refused,
 what was deleted is gone. No guest is started, which would take the time of all others; every start fails. The request
-that a failure was found with stands in the output, and can be sent again. `make test` tries a thousand, the bounds of
-every field among them; `make soak` tries as many again, made up by chance.
+that a failure was found with stands in the output, and can be sent again. `make test` tries a few hundred, made up by
+chance; `make soak` thousands, the bounds of every field among them.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ SEED = 20
 
 
 @pytest.mark.timeout(300)
-def test_a_thousand_requests_are_answered_as_documented(site: Site) -> None:
-    assert cases_answered(site, examples=1) >= 900
+def test_hundreds_of_requests_are_answered_as_documented(site: Site) -> None:
+    assert cases_answered(site, "fuzzing", examples=8) >= 200
 
 
 @pytest.mark.soak
 def test_thousands_of_requests_are_answered_as_documented(site: Site) -> None:
-    assert cases_answered(site, examples=28) >= 2000
+    assert cases_answered(site, "examples,coverage,fuzzing,stateful", examples=28) >= 2000
 
 
-def cases_answered(site: Site, examples: int) -> int:
-    """How many cases schemathesis tried, and all went well: so many for each operation, and its other phases'."""
+def cases_answered(site: Site, phases: str, examples: int) -> int:
+    """How many cases schemathesis tried, and all went well: so many for each operation, and those of other phases."""
     site.write("web-server", state="stopped")  # the name that the document gives as an example
     agent = site.agent(qemuBinary=str(HERE / "unstartable_qemu.sh"))
     report = site.root / "report.json"
@@ -47,7 +47,17 @@ def cases_answered(site: Site, examples: int) -> int:
             "--url",
             agent.url,
         ),
-        *("--max-examples", str(examples), "--seed", str(SEED), "--workers", "2", "--no-shrink"),
+        *(
+            "--phases",
+            phases,
+            "--max-examples",
+            str(examples),
+            "--seed",
+            str(SEED),
+            "--workers",
+            "2",
+            "--no-shrink",
+        ),
         *("--report", "json", "--report-json-path", str(report)),
     ]
     done = subprocess.run(command, cwd=site.root, capture_output=True, text=True, timeout=600, check=False)

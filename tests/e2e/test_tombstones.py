@@ -59,7 +59,9 @@ def _disk(site: Site) -> Path:
     return site.state / "vms" / "web" / "root.qcow2"
 
 
-@pytest.mark.parametrize("purge", [False, True], ids=["set-aside", "purged"])
+@pytest.mark.parametrize(
+    "purge", [False, pytest.param(True, marks=pytest.mark.soak)], ids=["set-aside", "purged"]
+)
 @pytest.mark.parametrize("step", ["entombed", "manifest-removed", "buried", "done"])
 def test_a_deletion_is_finished_by_the_next_agent(site: Site, step: str, purge: bool) -> None:
     step = {False: "set-aside", True: "discarded"}[purge] if step == "done" else step

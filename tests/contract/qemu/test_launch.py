@@ -112,6 +112,7 @@ def test_a_guest_boots_from_its_iso_is_seen_powering_off_and_qemu_stays_to_tell(
     host.wait_event(vm, "CONNECTION_LOST")
 
 
+@pytest.mark.soak  # tests/e2e/test_ends.py sees the same of a whole agent
 def test_a_guests_panic_leaves_a_qemu_that_says_so(host: Host) -> None:
     vm = host.vm().launch(iso=GUESTS / "panic.iso")
     vm.execute("cont")

@@ -114,7 +114,7 @@ def converge(host: Host, wanted: DesiredVM) -> list[Plan]:
     raise AssertionError(f"no end of planning: {plans[-1].render()}")
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(specs, specs, kinds)
 def test_planning_after_executing_gives_an_empty_plan(before: VMSpec, after: VMSpec, kind: str) -> None:
     wanted = desired(after, "g2")
@@ -130,7 +130,7 @@ def test_planning_after_executing_gives_an_empty_plan(before: VMSpec, after: VMS
         assert last.pending == ()
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.fixed_dictionaries({}, optional=live), st.sampled_from(UpdatePolicy))
 def test_no_plan_restarts_a_vm_while_every_change_is_live(
     changes: dict[str, object], policy: UpdatePolicy
@@ -142,7 +142,7 @@ def test_no_plan_restarts_a_vm_while_every_change_is_live(
     assert all(plan.pending == () for plan in plans)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(specs, specs)
 def test_a_guest_that_refuses_is_asked_ever_more_rarely_and_said_to_refuse(
     before: VMSpec, after: VMSpec
