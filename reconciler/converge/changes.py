@@ -160,10 +160,7 @@ def cpu_cores(vm: Running, wanted: VMSpec) -> Change:
     if not vm.hardware.agent_open:
         return Change(pending=replace(pending, why="only an agent in the guest can give up a core"))
     refused = Fault("CoresKept", f"spec.cpuCores: the guest uses {used} cores, and was asked to use {asked}")
-    change = ask(vm, "cpus", UseCpus(cause, asked), refused)
-    return (
-        replace(change, pending=replace(pending, why="the guest keeps them")) if change.degraded else change
-    )
+    return refusable(ask(vm, "cpus", UseCpus(cause, asked), refused), pending)
 
 
 def max_cpu_cores(vm: Running, wanted: VMSpec) -> Change:

@@ -31,7 +31,7 @@ from reconciler.model.vm import (
     VMSpec,
     WatchdogAction,
 )
-from tests.unit.converge.model_host import Host, blank, desired, running, stopped, text
+from tests.unit.converge.model_host import Host, blank, desired, running, stopped, text, with_hardware
 
 LAUNCHED = VMSpec(
     memory_mib=256, max_memory_mib=512, cpu_cores=1, max_cpu_cores=4, watchdog=WatchdogAction.RESET
@@ -247,3 +247,35 @@ def test_what_qemu_may_or_may_not_have_been_told_is_told_again() -> None:
         "SetLink(nic0, up)",
         "SetReboot(reset)",
     ]
+
+
+def test_a_guest_that_keeps_its_cores_is_not_restarted_for_it() -> None:
+    seen = running(desired(VMSpec(cpu_cores=4)))
+    assert isinstance(seen.process, Alive)
+    assert seen.process.qemu.hardware
+    listens = replace(seen.process.qemu.hardware, agent_open=True, cpus_online=4)
+    host = Host(with_hardware(seen, listens), obeys=False)
+    wanted = desired(VMSpec(cpu_cores=2, update_policy=UpdatePolicy.RESTART))
+    plan = make_plan(wanted, host.look(wanted))
+    assert [action.render().partition(" because")[0] for action in plan.actions] == ["UseCpus(2)"]
+    for _ in range(20):
+        plan = make_plan(wanted, host.look(wanted))
+        assert not stops(plan)
+        for action in plan.actions:
+            host.act(action)
+        host.wait(plan.look_again_s or 0)
+    assert [(change.field, change.by_guest) for change in plan.pending] == [("cpuCores", True)]
+
+
+def test_without_an_agent_in_the_guest_fewer_cores_wait_for_a_restart() -> None:
+    plan = make_plan(desired(VMSpec(cpu_cores=1)), running(desired()))
+    assert text(plan) == ["pending cpuCores: 2 → 1 (only an agent in the guest can give up a core)"]
+
+
+def test_a_guest_that_reboots_and_had_given_up_cores_is_waited_for() -> None:
+    seen = running(desired(VMSpec(cpu_cores=4)))
+    record = seen.lifecycle.launch
+    assert record
+    told = replace(seen, lifecycle=replace(seen.lifecycle, launch=replace(record, told={"cpus": "2"})))
+    plan = make_plan(desired(VMSpec(cpu_cores=2)), told)
+    assert (plan.actions, plan.pending, plan.look_again_s) == ((), (), 30.0)
