@@ -35,10 +35,10 @@ class Shell:
         return _after_echo(printed)
 
     def leave(self, command: str) -> None:
-        """Type a last command, and let go of the console, which serves one at a time."""
+        """Type a last command, and let go of the console, which serves one at a time; what it has not taken is lost."""
         self.line.sendall(f"{command}\n".encode())
         echoed = b""
-        while command.encode() not in echoed:
+        while f"{command}\r\n".encode() not in echoed:
             echoed += self.line.recv(4096)
         self.line.close()
 

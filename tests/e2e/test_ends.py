@@ -39,7 +39,7 @@ def type_in(site: Site, name: str, line: str) -> None:
         serial.connect(str(site.run / "by-name" / name / "serial.sock"))
         serial.sendall(f"{line}\n".encode())
         echoed = b""
-        while line.encode() not in echoed:
+        while f"{line}\r\n".encode() not in echoed:
             echoed += serial.recv(4096)
 
 
