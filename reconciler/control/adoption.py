@@ -37,7 +37,7 @@ from reconciler.model.errors import (
 from reconciler.model.observed import Fault, Identity, LaunchRecord, Lifecycle, Medium, ProcessHandle
 from reconciler.model.survey import Survey
 from reconciler.model.vm import GIB, Accel, DesiredVM
-from reconciler.qemu import isos, live, strangers
+from reconciler.qemu import isos, live, sockets, strangers
 from reconciler.qemu.devices import SLOTS
 from reconciler.qemu.identity import MAC_RANDOM_BYTES, mac_address
 from reconciler.qemu.monitor import Monitors
@@ -204,13 +204,15 @@ class Adoption:
     @contextlib.contextmanager
     def _recorded(self, vm: DesiredVM, stranger: Stranger) -> Iterator[None]:
         """The VM's records, and its disk under the agent's name; all gone again where the block fails."""
-        home, sockets = self.doors.layout.vm(vm.name), self.doors.layout.sockets(stranger.identity.uuid)
-        by_name = self.doors.layout.by_name / vm.name
+        home, directory = self.doors.layout.vm(vm.name), self.doors.layout.sockets(stranger.identity.uuid)
         self._must_be_new(stranger.socket, stranger.handle)  # somebody else may import it at the same time
         try:
             if vm.spec.vnc_port is not None:
                 self.doors.ports.take(vm.name, vm.spec.vnc_port)
-            self._link_socket(sockets.path, sockets.qmp, stranger.socket, by_name)
+            directory.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            directory.qmp.unlink(missing_ok=True)
+            directory.qmp.symlink_to(stranger.socket)
+            sockets.link_name(self.doors.layout.by_name, vm.name, directory.path)
             self.doors.records.save_identity(vm.name, stranger.identity)
             self._bring_disk(vm, stranger)
             self.doors.records.save_lifecycle(vm.name, Lifecycle(launch=self._record(vm, stranger)))
@@ -219,17 +221,9 @@ class Adoption:
         except BaseException:
             self.doors.ports.release(vm.name)
             shutil.rmtree(home.path, ignore_errors=True)  # the disk keeps its other name
-            shutil.rmtree(sockets.path, ignore_errors=True)
-            by_name.unlink(missing_ok=True)
+            shutil.rmtree(directory.path, ignore_errors=True)
+            (self.doors.layout.by_name / vm.name).unlink(missing_ok=True)
             raise
-
-    def _link_socket(self, folder: Path, link: Path, socket: Path, by_name: Path) -> None:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        link.unlink(missing_ok=True)
-        link.symlink_to(socket)
-        by_name.parent.mkdir(exist_ok=True, mode=0o700)
-        by_name.unlink(missing_ok=True)
-        by_name.symlink_to(Path("..") / folder.name)
 
     def _bring_disk(self, vm: DesiredVM, stranger: Stranger) -> None:
         """A second name for the disk where that can be; an empty one for a VM without; else none, and no start."""

@@ -26,7 +26,6 @@ from reconciler.model.plan import (
 from reconciler.model.vm import DeletionPolicy, DesiredVM, PowerState, Removal, Wanted
 
 RENEWAL = "a new root disk was asked for"
-LOOK_AGAIN_BLOCKED_S = 30.0  # what blocks is often a file that somebody is still copying
 
 
 def gone(process: Gone, wanted: Wanted, seen: ObservedVM, wish: Wish | None) -> Plan:
@@ -98,7 +97,7 @@ def _off(desired: DesiredVM, seen: ObservedVM, wish: Wish | None) -> Plan:
         return Plan(seen.name, tuple(actions), look_again_s=wait_s)
     if seen.waits_for:
         first = Fault("WaitingForDependencies", f"it is started after {'; '.join(seen.waits_for)}")
-        return Plan(seen.name, tuple(actions), waiting=first, look_again_s=LOOK_AGAIN_BLOCKED_S)
+        return Plan(seen.name, tuple(actions), waiting=first, look_again_s=policy.LOOK_AGAIN_BLOCKED_S)
     return _start(desired, seen, actions)
 
 
@@ -125,7 +124,7 @@ def _start(desired: DesiredVM, seen: ObservedVM, actions: list[Action]) -> Plan:
     cause = "the manifest says running"
     fault = next((f for f in (disks.fault(desired, seen), seen.medium) if isinstance(f, Fault)), None)
     if fault:
-        return Plan(seen.name, tuple(actions), blocked=fault, look_again_s=LOOK_AGAIN_BLOCKED_S)
+        return Plan(seen.name, tuple(actions), blocked=fault, look_again_s=policy.LOOK_AGAIN_BLOCKED_S)
     if seen.identity is None:
         actions.append(CreateIdentity("it has none yet"))
     actions += disks.to_make(desired, seen)

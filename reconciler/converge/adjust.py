@@ -37,7 +37,7 @@ from reconciler.model.adjust import (
     remembered,
 )
 from reconciler.model.errors import PortConflictError, StateError
-from reconciler.model.observed import Identity, LaunchRecord, Lifecycle, Medium
+from reconciler.model.observed import Identity, LaunchRecord, Medium
 from reconciler.model.vm import Link
 from reconciler.qemu import guest_agent, isos, live, media, pluggable
 from reconciler.qemu.answers import Execute
@@ -53,7 +53,7 @@ class Adjuster:
 
     def adjust(self, name: str, action: Adjust) -> None:
         """Do one action, and remember what has to be. Raises ReconcilerError or OSError."""
-        memory, record = self._memory(name)
+        memory, record = self.doors.launched(name)
         execute = self.doors.session(name, record)
         doubtful = begun(memory, action)
         if doubtful != memory:
@@ -79,12 +79,6 @@ class Adjuster:
                 guest_agent.set_online_cpus(self.doors.layout.sockets(record.uuid).guest_agent, cores)
             case _:
                 _by_qmp(action, execute)
-
-    def _memory(self, name: str) -> tuple[Lifecycle, LaunchRecord]:
-        memory = self.doors.records.lifecycle(name)
-        if memory is None or memory.launch is None:
-            raise StateError(f"{name}: the record of its launch is gone")
-        return memory, memory.launch
 
     def _identity(self, name: str) -> Identity:
         identity = self.doors.records.identity(name)
@@ -150,7 +144,7 @@ class Adjuster:
         self._note_vnc(name, port)
 
     def _note_vnc(self, name: str, port: int) -> None:
-        memory, record = self._memory(name)
+        memory, record = self.doors.launched(name)
         if record.vnc_port != port:
             self.doors.records.save_lifecycle(name, replace(memory, launch=replace(record, vnc_port=port)))
         self.doors.ports.take(name, port)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from reconciler.converge.disks import too_small
+from reconciler.converge.policy import LOOK_AGAIN_BLOCKED_S
 from reconciler.model.adjust import (
     AddForward,
     Adjust,
@@ -40,7 +41,7 @@ from reconciler.model.observed import (
 )
 from reconciler.model.plan import PendingChange
 from reconciler.model.vm import GIB, Accel, BootDevice, EjectPolicy, Link, Throttle, VMSpec
-from reconciler.qemu.devices import DISK_NODE
+from reconciler.qemu.devices import DISK_NODE, FIRST_NIC
 from reconciler.qemu.live import MB
 from reconciler.qemu.machine import MEMORY_BLOCK_MIB
 
@@ -49,7 +50,6 @@ FORCE_AFTER_S = 10.0  # how long a guest may hold a medium that ejectPolicy lets
 TRAY_PATIENCE_S = 1.0  # a tray opens at once, or not for as long as the CD is mounted
 PATIENCE_S = 30.0  # how long a guest may take before it is said that it does not do what it was asked for
 STUCK_MAX_BYTES = 16 * MIB
-FIRST_NIC = "nic0"
 
 
 @dataclass(frozen=True)
@@ -307,7 +307,7 @@ def medium(vm: Running, wanted: VMSpec) -> Change:
     """What lies in the CD drive: changed at once, unless the guest holds it."""
     drive, asked = vm.qemu.cd, vm.seen.medium
     if isinstance(asked, Fault):
-        return Change(degraded=asked, look_again_s=30.0)
+        return Change(degraded=asked, look_again_s=LOOK_AGAIN_BLOCKED_S)
     if drive is None or drive.node_name == (asked.node_name if asked else None):
         return NOTHING
     change = ChangeMedium(medium_cause(drive.node_name, asked), asked)

@@ -9,7 +9,8 @@ from pathlib import Path
 from reconciler.clock import Clock
 from reconciler.converge.ports import VncPorts
 from reconciler.layout import Layout
-from reconciler.model.observed import LaunchRecord
+from reconciler.model.errors import StateError
+from reconciler.model.observed import LaunchRecord, Lifecycle
 from reconciler.network.firewall import Firewall
 from reconciler.qemu import foreign
 from reconciler.qemu.answers import Execute
@@ -36,6 +37,13 @@ class Doors:
     firewall: Firewall
     clock: Clock
     iso_roots: Sequence[Path]
+
+    def launched(self, name: str) -> tuple[Lifecycle, LaunchRecord]:
+        """What is remembered of a VM that was launched. Raises StateError."""
+        memory = self.records.lifecycle(name)
+        if memory is None or memory.launch is None:
+            raise StateError(f"{name}: the record of its launch is gone")
+        return memory, memory.launch
 
     def session(self, name: str, record: LaunchRecord, timeout_s: float = TIMEOUT_S) -> Execute:
         """QMP with the QEMU of this record; one that was imported is spoken to by its own names, and it alone."""

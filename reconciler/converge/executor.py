@@ -143,10 +143,7 @@ class Executor:
                 raise TypeError(f"no hand for {action!r}")
 
     def _record(self, name: str) -> LaunchRecord:
-        lifecycle = self.doors.records.lifecycle(name)
-        if lifecycle is None or lifecycle.launch is None:
-            raise StateError(f"{name}: the record of its launch is gone")
-        return lifecycle.launch
+        return self.doors.launched(name)[1]
 
     def _qmp(self, name: str, command: str) -> None:
         self.doors.session(name, self._record(name))(command)

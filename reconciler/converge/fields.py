@@ -15,7 +15,7 @@ from reconciler.converge import changes, plugging
 from reconciler.converge.changes import MIB, Bring, Running
 from reconciler.model.observed import LaunchRecord, Medium
 from reconciler.model.vm import GIB, DataDisk, Link, Nic, Throttle, UpdateWindow, VMSpec
-from reconciler.qemu.devices import DISK_NODE
+from reconciler.qemu.devices import DISK_NODE, FIRST_NIC
 from reconciler.qemu.live import MB
 from reconciler.qemu.pluggable import disk_id, nic_id
 
@@ -116,7 +116,7 @@ def _disks_now(vm: Running) -> str:
 
 
 def _link_now(vm: Running) -> str:
-    return vm.told(f"link:{changes.FIRST_NIC}", Link.UP)
+    return vm.told(f"link:{FIRST_NIC}", Link.UP)
 
 
 def _link(vm: Running, device: str) -> Link:

@@ -89,7 +89,7 @@ class Launcher:
     ) -> Machine:
         home = self.doors.layout.vm(desired.name)
         directory = self.doors.layout.sockets(identity.uuid)
-        self._link(desired.name, directory.path)
+        sockets.link_name(self.doors.layout.by_name, desired.name, directory.path)
         return Machine(
             name=desired.name,
             spec=desired.spec,
@@ -105,13 +105,6 @@ class Launcher:
                 for disk in desired.spec.disks
             },
         )
-
-    def _link(self, name: str, directory: Path) -> None:
-        """A readable name for the socket directory, for people."""
-        self.doors.layout.by_name.mkdir(exist_ok=True, mode=0o700)
-        link = self.doors.layout.by_name / name
-        link.unlink(missing_ok=True)
-        link.symlink_to(Path("..") / directory.name)
 
     def _iso(self, desired: DesiredVM, opened: contextlib.ExitStack) -> IsoFd | None:
         if desired.spec.medium is None:

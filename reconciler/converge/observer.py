@@ -73,7 +73,7 @@ class Observer:
             process=self._with_cpus(process, wanted, lifecycle),
             disk=self._disk(self.doors.layout.vm(name).disk) if isinstance(wanted, DesiredVM) else None,
             data_disks=self._data_disks(name, wanted),
-            vnc_offer=self.doors.ports.standing(name),
+            vnc_offer=self._vnc_offer(name, wanted),
             medium=self._medium(wanted),
             serial_log_bytes=logs.size(self.doors.layout.vm(name).serial_log),
             waits_for=self.order.waits_for(wanted),
@@ -164,6 +164,11 @@ class Observer:
     def _gone(self, name: str, handle: ProcessHandle) -> Gone:
         status = self.doors.processes.reap(handle)
         return Gone(status, self._last_words(name), self.doors.monitors.last_reason(name))
+
+    def _vnc_offer(self, name: str, wanted: Wanted) -> int | None:
+        """Asked where it matters alone: the answer goes through all manifests."""
+        names_none = isinstance(wanted, DesiredVM) and wanted.spec.vnc_port is None
+        return self.doors.ports.standing(name) if names_none else None
 
     def _data_disks(self, name: str, wanted: Wanted) -> dict[str, Disk | Fault | None]:
         disks = wanted.spec.disks if isinstance(wanted, DesiredVM) else ()

@@ -21,6 +21,7 @@ from reconciler.converge.changes import (
     together,
 )
 from reconciler.converge.disks import lost
+from reconciler.converge.policy import LOOK_AGAIN_BLOCKED_S
 from reconciler.model.adjust import CreateDataDisk, DropNetdev, DropNode, PlugDisk, PlugNic, Unplug
 from reconciler.model.observed import Disk, Fault
 from reconciler.model.plan import PendingChange
@@ -71,9 +72,9 @@ def _disk(vm: Running, disk: DataDisk, wanted: VMSpec) -> Change:
     plug = PlugDisk(IN_MANIFEST, disk, ports_for(vm, wanted)[device])
     match vm.seen.data_disks.get(disk.name):
         case Fault() as fault:
-            return Change(degraded=fault, look_again_s=30.0)
+            return Change(degraded=fault, look_again_s=LOOK_AGAIN_BLOCKED_S)
         case None if vm.seen.identity and device in vm.seen.identity.ports:
-            return Change(degraded=lost(disk.name), look_again_s=30.0)
+            return Change(degraded=lost(disk.name), look_again_s=LOOK_AGAIN_BLOCKED_S)
         case None:
             return do(CreateDataDisk("it has none yet", disk), plug)
         case Disk():

@@ -8,6 +8,7 @@ from __future__ import annotations
 from reconciler.model.observed import ExitKind, ObservedVM
 from reconciler.model.vm import RestartPolicy, VMSpec
 
+LOOK_AGAIN_BLOCKED_S = 30.0  # what blocks is often a file that somebody is still copying
 BACKOFF_FIRST_S = 10.0
 BACKOFF_MAX_S = 300.0
 HEALTHY_AFTER_S = 600.0  # a run this long makes the failures before it forgotten

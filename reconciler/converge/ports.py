@@ -12,8 +12,7 @@ from collections.abc import Callable, Mapping
 
 from reconciler.model.errors import PortConflictError
 from reconciler.model.vm import VNC_PORT_MAX, VNC_PORT_MIN
-
-VNC_HOST = "127.0.0.1"
+from reconciler.qemu.devices import VNC_HOST
 
 
 class VncPorts:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from reconciler.converge import disks, imported, ladder
+from reconciler.converge import disks, imported, ladder, policy
 from reconciler.converge.changes import Change, Running
 from reconciler.converge.fields import FIELDS
 from reconciler.converge.window import seconds_until
@@ -19,7 +19,6 @@ from reconciler.model.vm import Accel, DesiredVM, UpdatePolicy, VMSpec
 
 MIB = 1024**2
 SERIAL_LOG_MAX_BYTES = 16 * MIB  # a guest writes what it likes, and must not fill the host's disk
-LOOK_AGAIN_BLOCKED_S = 30.0  # what blocks is often a file that somebody is still copying
 
 
 def running(process: Alive, desired: DesiredVM, seen: ObservedVM) -> Plan:
@@ -32,7 +31,7 @@ def running(process: Alive, desired: DesiredVM, seen: ObservedVM) -> Plan:
         timeout_s = desired.spec.shutdown.timeout_s
         return replace(ladder.begin(seen, StopRung.ACPI, cause, timeout_s=timeout_s), pending=waits)
     disk = seen.disk if isinstance(seen.disk, Fault) else None
-    looks = [LOOK_AGAIN_BLOCKED_S if disk else None, *(change.look_again_s for change in changes)]
+    looks = [policy.LOOK_AGAIN_BLOCKED_S if disk else None, *(change.look_again_s for change in changes)]
     return Plan(
         seen.name,
         (*_noticed(process, seen, changes), *_actions(desired, seen, changes)),

@@ -15,6 +15,7 @@ from reconciler.model.vm import BootDevice, PortForward, Profile
 from reconciler.qemu.machine import FdSet, IsoFd, Machine
 
 MIB = 1024**2
+VNC_HOST = "127.0.0.1"
 FILE_SUFFIX = "_file"  # no name that a manifest gives a disk ends so
 PORTS = "ports0"
 
@@ -24,11 +25,12 @@ Properties = dict[str, object]
 CD_DRIVE = "cd0"
 """The id by which `query-block` shows the CD drive, in both profiles."""
 DISK_NODE = "disk0"
+FIRST_NIC = "nic0"
 FIRST_NETDEV = "net0"
 EXTRA_MEMORY = "vmem0"
 WATCHDOG = "watchdog0"
 BALLOON = "balloon0"
-BOOT_DEVICES = {BootDevice.CD: CD_DRIVE, BootDevice.HD: "disk0", BootDevice.NET: "nic0"}
+BOOT_DEVICES = {BootDevice.CD: CD_DRIVE, BootDevice.HD: DISK_NODE, BootDevice.NET: FIRST_NIC}
 """The ids of the devices that `bootOrder` speaks of."""
 GUEST_AGENT = "agent"
 GUEST_AGENT_PORT = "qgaport"
@@ -59,7 +61,7 @@ def graphics(machine: Machine) -> Argv:
     """The screen that VNC shows, on the loopback alone."""
     return (
         *("-device", _pci(machine, "VGA", "vga0")),
-        *("-vnc", f"127.0.0.1:{machine.vnc_port - 5900:d}"),
+        *("-vnc", f"{VNC_HOST}:{machine.vnc_port - 5900:d}"),
     )
 
 
@@ -159,7 +161,7 @@ def network(machine: Machine) -> Argv:
     forwards = [{"str": hostfwd(f)} for f in machine.spec.port_forwards]
     return (
         *option("-netdev", type="user", id=FIRST_NETDEV, **({"hostfwd": forwards} if forwards else {})),
-        *("-device", _pci(machine, driver, "nic0", properties)),
+        *("-device", _pci(machine, driver, FIRST_NIC, properties)),
     )
 
 

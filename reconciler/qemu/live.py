@@ -13,12 +13,19 @@ from contextlib import suppress
 from reconciler.model.errors import PortConflictError, QemuError, QmpError
 from reconciler.model.vm import BootDevice, PortForward, Throttle
 from reconciler.qemu.answers import Execute, mapping, mappings, member
-from reconciler.qemu.devices import BOOT_DEVICES, EXTRA_MEMORY, FIRST_NETDEV, Properties, disk_node, hostfwd
+from reconciler.qemu.devices import (
+    BOOT_DEVICES,
+    EXTRA_MEMORY,
+    FIRST_NETDEV,
+    VNC_HOST,
+    Properties,
+    disk_node,
+    hostfwd,
+)
 from reconciler.qemu.hardware import PERIPHERAL, boot_index
 
 MB = 10**6
 CPU_PLACE = ("socket-id", "core-id", "thread-id")
-VNC_HOST = "127.0.0.1"
 VNC_BACKLOG = 16
 _UNPLUGGING = "in the process of unplug"
 

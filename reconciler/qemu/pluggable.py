@@ -12,7 +12,17 @@ from dataclasses import replace
 from reconciler.model.errors import StateError
 from reconciler.model.observed import Identity
 from reconciler.model.vm import PLUGGABLE_MAX, Profile, VMSpec
-from reconciler.qemu.devices import PORTS, SLOTS, Argv, Properties, add_file, disk_node, option
+from reconciler.qemu.devices import (
+    EXTRA_MEMORY,
+    PORTS,
+    SLOTS,
+    WATCHDOG,
+    Argv,
+    Properties,
+    add_file,
+    disk_node,
+    option,
+)
 from reconciler.qemu.machine import FdSet, Machine
 
 _NETWORK = "10.0.{}.0/24"
@@ -95,8 +105,8 @@ def netdev(name: str, port: int) -> Properties:
 def _asked_for(spec: VMSpec) -> frozenset[str]:
     """The devices with a fixed slot that a spec names; a VM may be older than they are."""
     asked = {
-        "vmem0": spec.max_memory_mib is not None,
-        "watchdog0": spec.watchdog is not None,
+        EXTRA_MEMORY: spec.max_memory_mib is not None,
+        WATCHDOG: spec.watchdog is not None,
         PORTS: bool(spec.disks or spec.nics),
     }
     return frozenset(device for device, needed in asked.items() if needed)

@@ -20,6 +20,14 @@ from reconciler.qemu.machine import SocketFds
 BACKLOG = 4  # QEMU serves one client at a time; a few more may wait, the next is refused at once
 
 
+def link_name(by_name: Path, name: str, directory: Path) -> None:
+    """A readable name for the socket directory, for people. Raises OSError."""
+    by_name.mkdir(exist_ok=True, mode=0o700)
+    link = by_name / name
+    link.unlink(missing_ok=True)
+    link.symlink_to(Path("..") / directory.name)
+
+
 @contextmanager
 def listening(directory: SocketDir) -> Iterator[SocketFds]:
     """Make the directory (0700) and its sockets, replacing old ones; the descriptors are closed at the end.
